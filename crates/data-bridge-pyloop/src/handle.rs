@@ -1,0 +1,734 @@
+//! `Handle` and `TimerHandle`: a callback, its arguments, its context, cancelled or not.
+//!
+//! Hand-written C types: made and freed once per callback, so with a free list and the arguments inline. What is
+//! cold (repr, ordering, hashing) is asyncio's own Python code, put on these types at set-up by `_cold.py`.
+//! They cannot inherit from asyncio's classes (those have `__slots__`): `__class__` answers `isinstance`.
+//!
+//! Who touches what: everything here belongs to whichever thread is attached; `position` belongs to the timer queue.
+
+use std::ffi::{c_char, c_int, c_void, CStr};
+use std::mem::offset_of;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use pyo3::ffi;
+
+use crate::loop_impl::LoopCore;
+use crate::py::cell::LoopCell;
+use crate::py::imports::{ASYNCIO_HANDLE, ASYNCIO_TIMER_HANDLE};
+use crate::py::object::{checked, clear, new_ref, none, raise, Obj, Raised, Raises};
+use crate::timer_queue::{Timer, ABSENT};
+
+/// Arguments kept in the handle itself; more go into a tuple.
+pub const INLINE: usize = 3;
+
+/// The layout of both classes.
+#[repr(C)]
+pub struct Handle {
+    ob_base: ffi::PyObject,
+    /// The callable; null once cancelled.
+    pub callback: Obj,
+    /// The inline arguments, when `more` is null.
+    pub args: [Obj; INLINE],
+    /// A tuple of all arguments when there are more than [`INLINE`], else null.
+    pub more: Obj,
+    /// The context to run in.
+    pub context: Obj,
+    /// The loop.
+    pub owner: Obj,
+    source_traceback: Obj,
+    repr: Obj,
+    weakrefs: Obj,
+    /// The deadline as the caller gave it, when that was no exact float.
+    when_given: Obj,
+    /// The deadline in seconds.
+    pub when: f64,
+    /// Its place in the timer queue.
+    position: u32,
+    /// How many inline arguments.
+    pub count: u8,
+    /// Whether it was cancelled.
+    pub cancelled: c_char,
+    /// Whether it waits for its deadline (asyncio's `_scheduled`).
+    pub scheduled: c_char,
+}
+
+static HANDLE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
+static TIMER_HANDLE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
+
+/// How many handles are alive, for the leak checks of the tests.
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// Freed handles ready for use again.
+struct FreeList {
+    len: usize,
+    handles: [*mut Handle; FREE],
+}
+const FREE: usize = 2048;
+static FREE_LIST: LoopCell<FreeList> = LoopCell::new(FreeList { len: 0, handles: [null_mut(); FREE] });
+
+/// The callable with its arguments and context, on the way from a handle to the call.
+pub struct Call {
+    /// The callable, owned.
+    pub callback: Obj,
+    /// One free place, as `PY_VECTORCALL_ARGUMENTS_OFFSET` asks, then the arguments, owned.
+    pub stack: [Obj; INLINE + 1],
+    /// As [`Handle::more`], owned.
+    pub more: Obj,
+    /// As [`Handle::count`].
+    pub count: u8,
+    /// The context, owned.
+    pub context: Obj,
+}
+
+/// A handle in the timer queue, which owns a reference to it.
+#[derive(Clone, Copy)]
+pub struct TimerRef(pub *mut Handle);
+
+impl Timer for TimerRef {
+    #[inline(always)]
+    fn set_position(self, position: u32) {
+        // SAFETY: the queue owns a reference, so the handle is alive; only the queue writes this field.
+        unsafe { (*self.0).position = position };
+    }
+}
+
+/// Whether `o` is exactly a native `Handle` or `TimerHandle`.
+///
+/// # Safety
+/// `o` is alive.
+#[inline(always)]
+pub unsafe fn is_native(o: Obj) -> bool {
+    // SAFETY: reads the type of a living object.
+    let kind = unsafe { ffi::Py_TYPE(o) };
+    kind == HANDLE.load(Ordering::Relaxed) || kind == TIMER_HANDLE.load(Ordering::Relaxed)
+}
+
+/// How many native handles are alive.
+pub fn alive() -> usize {
+    ALIVE.load(Ordering::Relaxed)
+}
+
+/// Plain load and store: the GIL orders them, and an atomic addition would cost as much as the rest of `create`.
+#[inline(always)]
+fn count_alive(change: isize) {
+    ALIVE.store(ALIVE.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+}
+
+/// A new handle, tracked by the garbage collector. Takes over the reference to `context`; borrows the rest.
+///
+/// # Safety
+/// Attached; `args` points to `count` living objects; `timer` says which class.
+#[inline(always)]
+unsafe fn create(
+    timer: bool,
+    owner: Obj,
+    callback: Obj,
+    args: *const Obj,
+    count: usize,
+    context: Obj,
+) -> Raises<*mut Handle> {
+    // SAFETY: all fields are written before the collector learns of the object; each stored pointer is a new reference.
+    unsafe {
+        let kind = if timer { &TIMER_HANDLE } else { &HANDLE }.load(Ordering::Relaxed);
+        let recycled = FREE_LIST.with(|free| {
+            if free.len == 0 {
+                return null_mut();
+            }
+            free.len -= 1;
+            free.handles[free.len]
+        });
+        let h: *mut Handle = if recycled.is_null() {
+            let made = ffi::PyObject_GC_New::<Handle>(kind);
+            if made.is_null() {
+                ffi::Py_DECREF(context);
+                return Err(Raised);
+            }
+            made
+        } else {
+            ffi::PyObject_Init(recycled.cast(), kind).cast()
+        };
+        count_alive(1);
+        (*h).callback = new_ref(callback);
+        (*h).args = [null_mut(); INLINE];
+        (*h).more = null_mut();
+        (*h).count = 0;
+        (*h).context = context;
+        (*h).owner = new_ref(owner);
+        (*h).source_traceback = null_mut();
+        (*h).repr = null_mut();
+        (*h).weakrefs = null_mut();
+        (*h).when_given = null_mut();
+        (*h).when = 0.0;
+        (*h).position = ABSENT;
+        (*h).cancelled = 0;
+        (*h).scheduled = 0;
+        if count <= INLINE {
+            (*h).count = count as u8;
+            for i in 0..count {
+                (*h).args[i] = new_ref(*args.add(i));
+            }
+        } else {
+            (*h).more = tuple(args, count);
+        }
+        ffi::PyObject_GC_Track(h.cast());
+        if count > INLINE && (*h).more.is_null() {
+            ffi::Py_DECREF(h.cast());
+            return Err(Raised);
+        }
+        Ok(h)
+    }
+}
+
+/// A new `Handle`. Takes over the reference to `context`; borrows the rest.
+///
+/// # Safety
+/// Attached; `args` points to `count` living objects.
+#[inline(always)]
+pub unsafe fn new_handle(
+    owner: Obj,
+    callback: Obj,
+    args: *const Obj,
+    count: usize,
+    context: Obj,
+) -> Raises<*mut Handle> {
+    // SAFETY: the caller's promise.
+    unsafe { create(false, owner, callback, args, count, context) }
+}
+
+/// A new `TimerHandle` for `when` seconds; `given` is the caller's own object if it was no exact float, else null.
+///
+/// # Safety
+/// As [`new_handle`]; `given` is null or alive.
+#[inline(always)]
+pub unsafe fn new_timer_handle(
+    owner: Obj,
+    when: f64,
+    given: Obj,
+    callback: Obj,
+    args: *const Obj,
+    count: usize,
+    context: Obj,
+) -> Raises<*mut Handle> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let h = create(true, owner, callback, args, count, context)?;
+        (*h).when = when;
+        (*h).when_given = new_ref(given);
+        Ok(h)
+    }
+}
+
+unsafe fn tuple(items: *const Obj, count: usize) -> Obj {
+    // SAFETY: a new tuple's items are set before anybody sees it; each is a new reference.
+    unsafe {
+        let tuple = ffi::PyTuple_New(count as isize);
+        if !tuple.is_null() {
+            for i in 0..count {
+                ffi::PyTuple_SET_ITEM(tuple, i as isize, new_ref(*items.add(i)));
+            }
+        }
+        tuple
+    }
+}
+
+impl Handle {
+    /// Gives the handle the stack of its maker, as asyncio does in debug mode.
+    ///
+    /// # Safety
+    /// Attached; `traceback` is an owned reference.
+    pub unsafe fn set_source_traceback(&mut self, traceback: Obj) {
+        // SAFETY: the caller's promise.
+        unsafe { clear(&mut self.source_traceback) };
+        self.source_traceback = traceback;
+    }
+
+    /// Whether nobody but the holder of the one reference can reach this handle.
+    #[inline(always)]
+    pub fn is_private(&self) -> bool {
+        // SAFETY: reads the count of a living object.
+        self.weakrefs.is_null() && unsafe { ffi::Py_REFCNT((&raw const self.ob_base).cast_mut()) } == 1
+    }
+
+    /// What to call, leaving the handle without it: for a handle that is about to die.
+    #[inline(always)]
+    pub fn take_call(&mut self) -> Call {
+        let [a, b, c] = std::mem::replace(&mut self.args, [null_mut(); INLINE]);
+        Call {
+            callback: std::mem::replace(&mut self.callback, null_mut()),
+            stack: [null_mut(), a, b, c],
+            more: std::mem::replace(&mut self.more, null_mut()),
+            count: std::mem::take(&mut self.count),
+            context: std::mem::replace(&mut self.context, null_mut()),
+        }
+    }
+
+    /// What to call, with references of its own: the callback may cancel its handle while it runs.
+    ///
+    /// # Safety
+    /// Attached.
+    pub unsafe fn share_call(&self) -> Call {
+        // SAFETY: the fields are null or alive.
+        unsafe {
+            let [a, b, c] = self.args.map(|a| new_ref(a));
+            Call {
+                callback: new_ref(self.callback),
+                stack: [null_mut(), a, b, c],
+                more: new_ref(self.more),
+                count: self.count,
+                context: new_ref(self.context),
+            }
+        }
+    }
+}
+
+impl Call {
+    /// Runs the callable in its context, and releases nothing.
+    ///
+    /// # Safety
+    /// Attached, outside every `LoopCell`.
+    #[inline(always)]
+    pub unsafe fn run(&mut self) -> Raises<()> {
+        // SAFETY: all pointers are owned by `self` and alive; the first place of the stack is free for the callee;
+        // a tuple's items stay in place while we hold the tuple.
+        unsafe {
+            if self.callback.is_null() || self.context.is_null() {
+                return Err(raise(ffi::PyExc_TypeError, "'NoneType' object is not callable"));
+            }
+            if ffi::PyContext_Enter(self.context) != 0 {
+                return Err(Raised);
+            }
+            let result = if self.more.is_null() {
+                let flagged = self.count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+                ffi::PyObject_Vectorcall(self.callback, self.stack.as_ptr().add(1), flagged, null_mut())
+            } else {
+                ffi::PyObject_Call(self.callback, self.more, null_mut())
+            };
+            let left = ffi::PyContext_Exit(self.context);
+            if result.is_null() || left != 0 {
+                ffi::Py_XDECREF(result);
+                return Err(Raised);
+            }
+            ffi::Py_DECREF(result);
+        }
+        Ok(())
+    }
+
+    /// Releases the references.
+    ///
+    /// # Safety
+    /// Attached, outside every `LoopCell`.
+    #[inline(always)]
+    pub unsafe fn release(self) {
+        // SAFETY: all pointers are owned or null.
+        unsafe {
+            ffi::Py_XDECREF(self.callback);
+            for &argument in &self.stack[1..=self.count as usize] {
+                ffi::Py_XDECREF(argument);
+            }
+            ffi::Py_XDECREF(self.more);
+            ffi::Py_XDECREF(self.context);
+        }
+    }
+}
+
+/// Cancels: idempotent; the callback, its arguments and the place in the timer queue are given up at once.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; `h` is alive.
+unsafe fn cancel(h: *mut Handle) -> Raises<()> {
+    // SAFETY: the caller holds a reference to `h` for the whole call; each field is emptied before its old value is released.
+    unsafe {
+        if (*h).cancelled != 0 {
+            return Ok(());
+        }
+        let core = LoopCore::from_ptr((*h).owner);
+        if (*h).position != ABSENT {
+            let queued = core.timers.with(|timers| timers.remove((*h).position));
+            (*h).scheduled = 0;
+            ffi::Py_DECREF(queued.0.cast());
+        } else if (*h).scheduled != 0 {
+            // In one of asyncio's own lists: asyncio counts it.
+            core.timer_handle_cancelled((*h).owner, h.cast())?;
+        }
+        if core.is_debug() {
+            // Kept for messages about a handle that has lost its callback.
+            let text = checked(ffi::PyObject_Repr(h.cast()))?;
+            clear(&mut (*h).repr);
+            (*h).repr = text;
+        }
+        (*h).cancelled = 1;
+        drop_callback(h);
+    }
+    Ok(())
+}
+
+/// Empties the callback and its arguments.
+unsafe fn drop_callback(h: *mut Handle) {
+    // SAFETY: as `cancel`.
+    unsafe {
+        let callback = std::mem::replace(&mut (*h).callback, null_mut());
+        let args = std::mem::replace(&mut (*h).args, [null_mut(); INLINE]);
+        let more = std::mem::replace(&mut (*h).more, null_mut());
+        (*h).count = 0;
+        ffi::Py_XDECREF(callback);
+        for argument in args {
+            ffi::Py_XDECREF(argument);
+        }
+        ffi::Py_XDECREF(more);
+    }
+}
+
+// ---- the two Python types -------------------------------------------------------------------------------------
+
+unsafe extern "C" fn dealloc(o: Obj) {
+    // SAFETY: the interpreter calls this once, when the last reference is gone.
+    unsafe {
+        let h: *mut Handle = o.cast();
+        ffi::PyObject_GC_UnTrack(o.cast());
+        if !(*h).weakrefs.is_null() {
+            ffi::PyObject_ClearWeakRefs(o);
+        }
+        drop_callback(h);
+        for slot in references(h) {
+            clear(slot);
+        }
+        count_alive(-1);
+        let kind = ffi::Py_TYPE(o);
+        let exact = is_native(o);
+        let kept = exact
+            && FREE_LIST.with(|free| {
+                let room = free.len < FREE;
+                if room {
+                    free.handles[free.len] = h;
+                    free.len += 1;
+                }
+                room
+            });
+        if !kept {
+            ffi::PyObject_GC_Del(o.cast());
+        }
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+/// The fields that hold references, but for the callback and its arguments.
+unsafe fn references(h: *mut Handle) -> [*mut Obj; 5] {
+    // SAFETY: only takes addresses of fields of a living object.
+    unsafe {
+        [
+            &raw mut (*h).context,
+            &raw mut (*h).owner,
+            &raw mut (*h).source_traceback,
+            &raw mut (*h).repr,
+            &raw mut (*h).when_given,
+        ]
+    }
+}
+
+unsafe extern "C" fn traverse(o: Obj, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: the collector's protocol: every owned reference is shown once, nothing is changed.
+    unsafe {
+        let h: *mut Handle = o.cast();
+        let fixed = references(h).map(|slot| *slot);
+        let [a, b, c] = (*h).args;
+        let shown = [ffi::Py_TYPE(o).cast(), (*h).callback, a, b, c, (*h).more];
+        for reference in shown.into_iter().chain(fixed) {
+            if !reference.is_null() {
+                let stop = visit(reference, arg);
+                if stop != 0 {
+                    return stop;
+                }
+            }
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn tp_clear(o: Obj) -> c_int {
+    // SAFETY: the collector's protocol. The owner stays: `cancel` on a cleared handle still needs its loop, and
+    // the loop breaks that cycle itself.
+    unsafe {
+        let h: *mut Handle = o.cast();
+        drop_callback(h);
+        clear(&mut (*h).source_traceback);
+        clear(&mut (*h).when_given);
+    }
+    0
+}
+
+unsafe extern "C" fn py_cancel(o: Obj, _: Obj) -> Obj {
+    // SAFETY: a method of the type: `o` is a handle, alive for the call.
+    match unsafe { cancel(o.cast()) } {
+        Ok(()) => none(),
+        Err(Raised) => null_mut(),
+    }
+}
+
+unsafe extern "C" fn py_cancelled(o: Obj, _: Obj) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe { ffi::PyBool_FromLong((*o.cast::<Handle>()).cancelled.into()) }
+}
+
+unsafe extern "C" fn py_get_context(o: Obj, _: Obj) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe { or_none((*o.cast::<Handle>()).context) }
+}
+
+unsafe extern "C" fn py_run(o: Obj, _: Obj) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe {
+        let h: *mut Handle = o.cast();
+        let core = LoopCore::from_ptr((*h).owner);
+        match core.run_shared((*h).owner, h) {
+            Ok(()) => none(),
+            Err(Raised) => null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn py_when(o: Obj, _: Obj) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe { get_when(o, null_mut()) }
+}
+
+/// A new reference to `o`, or to None for null.
+unsafe fn or_none(o: Obj) -> Obj {
+    if o.is_null() {
+        none()
+    } else {
+        // SAFETY: the caller's object is alive.
+        unsafe { new_ref(o) }
+    }
+}
+
+unsafe extern "C" fn get_when(o: Obj, _: *mut c_void) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe {
+        let h: *mut Handle = o.cast();
+        if (*h).when_given.is_null() {
+            ffi::PyFloat_FromDouble((*h).when)
+        } else {
+            new_ref((*h).when_given)
+        }
+    }
+}
+
+unsafe extern "C" fn get_args(o: Obj, _: *mut c_void) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe {
+        let h: *mut Handle = o.cast();
+        if (*h).callback.is_null() {
+            none()
+        } else if (*h).more.is_null() {
+            tuple((*h).args.as_ptr(), (*h).count as usize)
+        } else {
+            new_ref((*h).more)
+        }
+    }
+}
+
+unsafe extern "C" fn get_class(o: Obj, _: *mut c_void) -> Obj {
+    // SAFETY: reads the type of a living object; the imports live for good.
+    unsafe {
+        let timer = ffi::Py_TYPE(o) == TIMER_HANDLE.load(Ordering::Relaxed);
+        or_none(if timer { ASYNCIO_TIMER_HANDLE.get() } else { ASYNCIO_HANDLE.get() })
+    }
+}
+
+const fn method(name: &'static CStr, function: ffi::PyCFunction, doc: &'static CStr) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+const fn member(name: &'static CStr, kind: c_int, offset: usize, flags: c_int) -> ffi::PyMemberDef {
+    ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: kind,
+        offset: offset as isize,
+        flags,
+        doc: null(),
+    }
+}
+
+const fn getter(name: &'static CStr, get: ffi::getter) -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef { name: name.as_ptr(), get: Some(get), set: None, doc: null(), closure: null_mut() }
+}
+
+/// `T_OBJECT` of structmember.h: null reads as None.
+const T_OBJECT: c_int = 6;
+
+/// Makes the two types and adds them to the module.
+///
+/// # Safety
+/// Attached; called once, while the module is made.
+pub unsafe fn add_types(module: Obj) -> Raises<()> {
+    // Tables that the types keep pointing at for the life of the process.
+    let methods = leak([
+        method(
+            c"cancel",
+            py_cancel,
+            c"cancel($self, /)\n--\n\nCancel the callback; idempotent. Its arguments are released at once.",
+        ),
+        method(
+            c"cancelled",
+            py_cancelled,
+            c"cancelled($self, /)\n--\n\nWhether the callback was cancelled.",
+        ),
+        method(
+            c"get_context",
+            py_get_context,
+            c"get_context($self, /)\n--\n\nThe contextvars.Context in which the callback runs.",
+        ),
+        method(
+            c"_run",
+            py_run,
+            c"_run($self, /)\n--\n\nRun the callback now; an exception goes to the loop's exception handler.",
+        ),
+        ffi::PyMethodDef::zeroed(),
+    ]);
+    let members = leak([
+        member(c"_callback", T_OBJECT, offset_of!(Handle, callback), ffi::Py_READONLY),
+        member(c"_context", T_OBJECT, offset_of!(Handle, context), ffi::Py_READONLY),
+        member(c"_loop", T_OBJECT, offset_of!(Handle, owner), ffi::Py_READONLY),
+        member(c"_source_traceback", T_OBJECT, offset_of!(Handle, source_traceback), 0),
+        member(c"_repr", T_OBJECT, offset_of!(Handle, repr), 0),
+        member(c"_cancelled", ffi::Py_T_BOOL, offset_of!(Handle, cancelled), ffi::Py_READONLY),
+        member(
+            c"__weaklistoffset__",
+            ffi::Py_T_PYSSIZET,
+            offset_of!(Handle, weakrefs),
+            ffi::Py_READONLY,
+        ),
+        // SAFETY: all-zero ends the table; every field is a pointer or an integer.
+        unsafe { std::mem::zeroed() },
+    ]);
+    let getters = leak([
+        getter(c"_args", get_args),
+        getter(c"__class__", get_class),
+        // SAFETY: as above.
+        unsafe { std::mem::zeroed() },
+    ]);
+    let timer_methods = leak([
+        method(
+            c"when",
+            py_when,
+            c"when($self, /)\n--\n\nThe deadline, in seconds of the loop's clock.",
+        ),
+        ffi::PyMethodDef::zeroed(),
+    ]);
+    let timer_members = leak([
+        member(c"_scheduled", ffi::Py_T_BOOL, offset_of!(Handle, scheduled), 0),
+        // SAFETY: as above.
+        unsafe { std::mem::zeroed() },
+    ]);
+    // SAFETY: as above.
+    let timer_getters = leak([getter(c"_when", get_when), unsafe { std::mem::zeroed() }]);
+
+    let slots = leak([
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, tp_clear as *mut c_void),
+        slot(ffi::Py_tp_methods, methods.cast()),
+        slot(ffi::Py_tp_members, members.cast()),
+        slot(ffi::Py_tp_getset, getters.cast()),
+        slot(
+            ffi::Py_tp_doc,
+            c"A scheduled callback, as asyncio.Handle. Made by the loop.".as_ptr().cast_mut().cast(),
+        ),
+        slot(0, null_mut()),
+    ]);
+    let timer_slots = leak([
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, tp_clear as *mut c_void),
+        slot(ffi::Py_tp_methods, timer_methods.cast()),
+        slot(ffi::Py_tp_members, timer_members.cast()),
+        slot(ffi::Py_tp_getset, timer_getters.cast()),
+        slot(
+            ffi::Py_tp_doc,
+            c"A callback with a deadline, as asyncio.TimerHandle. Made by the loop.".as_ptr().cast_mut().cast(),
+        ),
+        slot(0, null_mut()),
+    ]);
+    let flags = ffi::Py_TPFLAGS_DEFAULT
+        | ffi::Py_TPFLAGS_HAVE_GC
+        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    // SAFETY: the tables above live for good and end with a zero entry, as the C API asks.
+    unsafe {
+        let base = add_type(
+            module,
+            c"data_bridge.pyloop._native.Handle",
+            c"Handle",
+            flags | ffi::Py_TPFLAGS_BASETYPE,
+            slots,
+            null_mut(),
+        )?;
+        HANDLE.store(base, Ordering::Relaxed);
+        let timer = add_type(
+            module,
+            c"data_bridge.pyloop._native.TimerHandle",
+            c"TimerHandle",
+            flags,
+            timer_slots,
+            base.cast(),
+        )?;
+        TIMER_HANDLE.store(timer, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn leak<T, const N: usize>(table: [T; N]) -> *mut T {
+    Box::leak(Box::new(table)).as_mut_ptr()
+}
+
+fn slot(kind: c_int, value: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot: kind, pfunc: value }
+}
+
+unsafe fn add_type(
+    module: Obj,
+    full_name: &'static CStr,
+    name: &'static CStr,
+    flags: std::ffi::c_ulong,
+    slots: *mut ffi::PyType_Slot,
+    base: Obj,
+) -> Raises<*mut ffi::PyTypeObject> {
+    let mut spec = ffi::PyType_Spec {
+        name: full_name.as_ptr(),
+        basicsize: std::mem::size_of::<Handle>() as c_int,
+        itemsize: 0,
+        flags: flags as _,
+        slots,
+    };
+    // SAFETY: the spec is complete; the module takes its own reference, and ours keeps the type alive for good.
+    unsafe {
+        let made = checked(ffi::PyType_FromSpecWithBases(&mut spec, base))?;
+        if ffi::PyModule_AddObjectRef(module, name.as_ptr(), made) != 0 {
+            return Err(Raised);
+        }
+        Ok(made.cast())
+    }
+}
+
+/// A handle for a call whose own handle is gone: for the report of its exception.
+///
+/// # Safety
+/// Attached; the call's references are alive.
+pub unsafe fn handle_for_call(owner: Obj, call: &Call) -> Raises<*mut Handle> {
+    // SAFETY: the caller's promise; a tuple's items stay in place while the call holds it.
+    unsafe {
+        let context = new_ref(call.context);
+        if call.more.is_null() {
+            let args = call.stack.as_ptr().add(1);
+            return new_handle(owner, call.callback, args, call.count as usize, context);
+        }
+        let h = new_handle(owner, call.callback, std::ptr::null(), 0, context)?;
+        (*h).more = new_ref(call.more);
+        Ok(h)
+    }
+}

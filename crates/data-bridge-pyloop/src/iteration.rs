@@ -1,0 +1,507 @@
+//! Running: one iteration of the loop, top to bottom, and what surrounds it.
+//!
+//! Five phases, in asyncio's order: take in other threads' work, wait for descriptors and the next deadline, turn
+//! readiness and due timers into ready entries, run what was ready by then. The wait is left out only while something is ready and no
+//! descriptor but the loop's own is watched, the clock only while no timer is pending: nobody can see the difference.
+
+use pyo3::prelude::*;
+use pyo3::ffi;
+
+use crate::clock;
+use crate::handle::{is_native, Handle};
+use crate::loop_impl::{mode, LoopCore};
+use crate::py::errors::{fetch, guarded, raise_os};
+use crate::py::object::{new_ref, Obj, Owned, Raised, Raises};
+use crate::reactor::{Reactor, READ, WRITE};
+use crate::ready_queue::{Entry, ReadyQueue};
+use crate::sys;
+
+/// When the loop next looks up from its callbacks, for signals and for other threads that want the GIL.
+///
+/// Python callbacks do both by themselves; this is for long runs of callbacks written in C.
+pub struct Breath {
+    /// Callbacks until the next look.
+    left: u32,
+    /// How many the last look allowed.
+    allowed: u32,
+    /// When that was.
+    last_nanos: u64,
+    /// `sys.getswitchinterval()`, in nanoseconds.
+    pub interval_nanos: u64,
+}
+
+impl Default for Breath {
+    fn default() -> Self {
+        Self { left: 1, allowed: 1, last_nanos: 0, interval_nanos: 5_000_000 }
+    }
+}
+
+/// Most callbacks between two looks.
+const MOST: u32 = 64;
+
+impl Breath {
+    /// Counts one callback; true when it is time to look up.
+    #[inline(always)]
+    fn count(&mut self) -> bool {
+        self.left -= 1;
+        self.left == 0
+    }
+
+    /// Plans the next look; true if the GIL should be offered.
+    ///
+    /// Callbacks that take long get few until the next look, short ones up to [`MOST`].
+    fn plan(&mut self, now_nanos: u64) -> bool {
+        let due = now_nanos.saturating_sub(self.last_nanos) >= self.interval_nanos;
+        if due {
+            self.last_nanos = now_nanos;
+            self.allowed = (self.allowed / 8).max(1);
+        } else {
+            self.allowed = (self.allowed * 2).min(MOST);
+        }
+        self.left = self.allowed;
+        due
+    }
+}
+
+impl LoopCore {
+    /// Runs iterations until somebody stops the loop or an exception leaves it.
+    fn run(&self, slf: Obj) -> Raises<()> {
+        loop {
+            let mode = self.current_mode(slf)?;
+            if mode & mode::STOCK != 0 {
+                self.stock_iteration(slf)?;
+            } else {
+                self.iteration(slf)?;
+            }
+            if self.is_stopping() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One iteration.
+    #[inline(always)]
+    fn iteration(&self, slf: Obj) -> Raises<()> {
+        // SAFETY: every caller is attached.
+        let py = unsafe { Python::assume_attached() };
+        self.check_fork(py)?;
+        self.drain_inbox();
+        let ready = self.ready.with(|q| !q.is_empty());
+        if !ready || self.reactor.with(|r| r.as_ref().is_some_and(|r| r.watched() != 0)) {
+            let timeout = if ready || self.is_stopping() { Some(0) } else { self.until_deadline() };
+            let count = self.wait(py, timeout)?;
+            self.drain_inbox();
+            self.dispatch(count);
+        }
+        self.expire();
+        self.run_batch(slf)
+    }
+
+    /// Asyncio's own iteration, or the one that somebody put in its place.
+    #[cold]
+    fn stock_iteration(&self, slf: Obj) -> Raises<()> {
+        // SAFETY: attached; `slf` is alive.
+        unsafe {
+            let result = ffi::PyObject_CallMethod(slf, c"_run_once".as_ptr(), std::ptr::null());
+            Owned::from_new(result).map(drop)
+        }
+    }
+
+    /// Moves what other threads have sent into the queue.
+    #[inline(always)]
+    pub(crate) fn drain_inbox(&self) {
+        if self.inbox.is_waiting() {
+            self.spare.with(|spare| {
+                self.inbox.take(spare);
+                self.ready.with(|ready| ready.append(spare));
+                if spare.capacity() > 1 << 16 {
+                    *spare = Vec::new();
+                }
+            });
+        }
+    }
+
+    /// Nanoseconds until the first deadline; `None` where there is none.
+    fn until_deadline(&self) -> Option<u64> {
+        match self.timers.with(|timers| timers.next_deadline()) {
+            Some(deadline) => clock::sleep_nanos(deadline - clock::seconds()),
+            None => None,
+        }
+    }
+
+    /// Waits for events, which are then in `self.events`; returns how many.
+    ///
+    /// A wait of zero keeps the GIL. A longer one announces the sleep first, then looks for work once more: see `waker.rs`.
+    #[inline(always)]
+    fn wait(&self, py: Python<'_>, timeout_nanos: Option<u64>) -> Raises<usize> {
+        let Some(fd) = self.reactor.with(|r| r.as_ref().map(Reactor::as_raw_fd)) else {
+            return Ok(0);
+        };
+        // Taken out, because another thread may be attached while this one sleeps.
+        let Some(mut events) = self.events.with(Option::take) else { return Ok(0) };
+        let waited = if timeout_nanos == Some(0) {
+            events.wait(fd, Some(0))
+        } else {
+            self.waker.announce_sleep();
+            let timeout_nanos = match self.inbox.is_waiting() || self.is_stopping() {
+                true => Some(0),
+                false => timeout_nanos,
+            };
+            // SAFETY: attached here, and attached again before anything of the interpreter's is touched.
+            let waited = unsafe {
+                let thread = ffi::PyEval_SaveThread();
+                let waited = events.wait(fd, timeout_nanos);
+                ffi::PyEval_RestoreThread(thread);
+                waited
+            };
+            self.waker.announce_awake();
+            waited
+        };
+        self.events.with(|e| *e = Some(events));
+        let count = match waited {
+            Ok(count) => count,
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => 0,
+            Err(error) => return Err(raise_os(py, &error)),
+        };
+        if timeout_nanos != Some(0) {
+            // A signal may have interrupted the sleep: its Python handler runs here, in the main thread.
+            check_signals()?;
+        }
+        Ok(count)
+    }
+
+    /// Turns the events of the last wait into ready entries. No user code yet.
+    fn dispatch(&self, count: usize) {
+        for index in 0..count {
+            let event = self.events.with(|e| e.as_ref().and_then(|e| e.get(index)));
+            let Some((token, readiness)) = event else { continue };
+            let ready = self.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)));
+            let Some((fd, _, callbacks)) = ready else { continue };
+            for (direction, callback) in [READ, WRITE].into_iter().zip(callbacks) {
+                let Some(callback) = callback else { continue };
+                // SAFETY: the reactor's reference keeps the handle alive; only native handles are registered.
+                if unsafe { (*callback.cast::<Handle>()).cancelled } != 0 {
+                    // Cancelled by its holder instead of removed: stop watching, as asyncio's `_process_events`.
+                    self.unwatch(fd, direction);
+                    continue;
+                }
+                // SAFETY: as above; the queue gets a reference of its own.
+                let entry = Entry::handle(unsafe { new_ref(callback) });
+                self.ready.with(|ready| ready.push(entry));
+            }
+        }
+    }
+
+    /// Moves due timers, in order, to the ready queue.
+    #[inline(always)]
+    fn expire(&self) {
+        if self.timers.with(|timers| timers.is_empty()) {
+            return;
+        }
+        let now = clock::seconds();
+        self.timers.with(|timers| {
+            while let Some(timer) = timers.pop_due(now) {
+                // SAFETY: the queue's reference keeps the handle alive; it passes to the ready queue.
+                unsafe { (*timer.0).scheduled = 0 };
+                self.ready.with(|ready| ready.push(Entry::handle(timer.0.cast())));
+            }
+        });
+    }
+
+    /// Runs what is ready now, and nothing that becomes ready meanwhile: nothing starves descriptors.
+    #[inline(always)]
+    fn run_batch(&self, slf: Obj) -> Raises<()> {
+        let mut left = self.ready.with(|ready| ready.len());
+        while left != 0 {
+            left -= 1;
+            let Some(entry) = self.ready.with(ReadyQueue::pop) else { break };
+            self.run_entry(slf, entry)?;
+            if self.breath.with(Breath::count) {
+                self.breathe()?;
+            }
+        }
+        self.ready.with(ReadyQueue::shrink);
+        Ok(())
+    }
+
+    /// Runs one entry, and takes over its references.
+    #[inline(always)]
+    fn run_entry(&self, slf: Obj, entry: Entry) -> Raises<()> {
+        if self.is_debug() {
+            return self.run_timed(slf, entry);
+        }
+        if !entry.context.is_null() {
+            return self.run_bare(slf, entry);
+        }
+        // SAFETY: the entry's reference to the handle is ours.
+        unsafe {
+            if !is_native(entry.callable) {
+                return self.run_foreign(slf, entry);
+            }
+            let h: *mut Handle = entry.callable.cast();
+            if (*h).cancelled != 0 {
+                ffi::Py_DECREF(h.cast());
+                return Ok(());
+            }
+            if !(*h).is_private() {
+                let result = self.run_shared(slf, h);
+                ffi::Py_DECREF(h.cast());
+                return result;
+            }
+            // Nobody else can see this handle: empty it, and free its shell before the call, which may want it again.
+            let mut call = (*h).take_call();
+            ffi::Py_DECREF(h.cast());
+            let result = match call.run() {
+                Ok(()) => Ok(()),
+                Err(Raised) => self.report_call(slf, &call),
+            };
+            call.release();
+            result
+        }
+    }
+
+    /// Runs a callable that has no handle.
+    #[inline(always)]
+    fn run_bare(&self, slf: Obj, entry: Entry) -> Raises<()> {
+        // SAFETY: the entry's references are ours; the first place of the stack is free for the callee.
+        unsafe {
+            let stack = [std::ptr::null_mut(), entry.argument];
+            let count = usize::from(!entry.argument.is_null());
+            let mut failed = ffi::PyContext_Enter(entry.context) != 0;
+            if !failed {
+                let result = ffi::PyObject_Vectorcall(
+                    entry.callable,
+                    stack.as_ptr().add(1),
+                    count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                    std::ptr::null_mut(),
+                );
+                failed = ffi::PyContext_Exit(entry.context) != 0 || result.is_null();
+                ffi::Py_XDECREF(result);
+            }
+            if failed {
+                return self.report(slf, |core| core.handle_of(slf, entry));
+            }
+            entry.release();
+        }
+        Ok(())
+    }
+
+    /// Runs a handle that others may see and cancel meanwhile. Borrows it.
+    ///
+    /// # Safety
+    /// Attached; both are alive for the length of the call.
+    pub(crate) unsafe fn run_shared(&self, slf: Obj, h: *mut Handle) -> Raises<()> {
+        // SAFETY: the caller's promise; the call holds references of its own.
+        unsafe {
+            let mut call = (*h).share_call();
+            let result = match call.run() {
+                Ok(()) => Ok(()),
+                Err(Raised) => self.report(slf, |_| Ok(new_ref(h.cast()))),
+            };
+            call.release();
+            result
+        }
+    }
+
+    /// Runs an `asyncio.Handle` made in Python, which reports its own exceptions.
+    #[cold]
+    fn run_foreign(&self, slf: Obj, entry: Entry) -> Raises<()> {
+        // SAFETY: attached; the entry's reference is ours.
+        unsafe {
+            let handle = Owned::from_new(entry.callable)?;
+            self.call_cold(c"run_foreign", &[slf, handle.as_ptr()]).map(drop)
+        }
+    }
+
+    /// Runs one entry in debug mode: timed, with a warning if it was slow.
+    #[cold]
+    fn run_timed(&self, slf: Obj, entry: Entry) -> Raises<()> {
+        // SAFETY: attached; the handle's reference is ours.
+        unsafe {
+            let handle = Owned::from_new(self.handle_of(slf, entry)?)?;
+            if is_native(handle.as_ptr()) && (*handle.as_ptr().cast::<Handle>()).cancelled != 0 {
+                return Ok(());
+            }
+            self.call_cold(c"run_timed", &[slf, handle.as_ptr()]).map(drop)
+        }
+    }
+
+    #[cold]
+    fn report_call(&self, slf: Obj, call: &crate::handle::Call) -> Raises<()> {
+        // SAFETY: the call's references are alive; the new handle takes its own.
+        self.report(slf, |_| unsafe {
+            crate::handle::handle_for_call(slf, call).map(|h| h.cast())
+        })
+    }
+
+    /// Gives the exception that is set to the loop's exception handler, as `asyncio.Handle._run` does.
+    /// SystemExit and KeyboardInterrupt leave the loop instead.
+    #[cold]
+    fn report(&self, slf: Obj, handle: impl FnOnce(&Self) -> Raises<Obj>) -> Raises<()> {
+        // SAFETY: attached, with an exception set.
+        unsafe {
+            let py = Python::assume_attached();
+            let leaves = ffi::PyErr_ExceptionMatches(ffi::PyExc_SystemExit) != 0
+                || ffi::PyErr_ExceptionMatches(ffi::PyExc_KeyboardInterrupt) != 0;
+            let error = PyErr::fetch(py);
+            let handle = Owned::from_new(handle(self)?)?;
+            if leaves {
+                error.restore(py);
+                return Err(Raised);
+            }
+            let exception = error.into_value(py);
+            self.call_cold(c"report", &[slf, handle.as_ptr(), exception.as_ptr()]).map(drop)
+        }
+    }
+
+    /// Looks up from the callbacks: signals, and other threads that want the GIL.
+    #[cold]
+    fn breathe(&self) -> Raises<()> {
+        check_signals()?;
+        let now = sys::monotonic_nanos();
+        if self.breath.with(|breath| breath.plan(now)) {
+            // SAFETY: attached here, and attached again before anything of the interpreter's is touched.
+            unsafe {
+                let thread = ffi::PyEval_SaveThread();
+                ffi::PyEval_RestoreThread(thread);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs the Python handlers of signals that have come; only the main thread does.
+fn check_signals() -> Raises<()> {
+    // SAFETY: every caller is attached.
+    match unsafe { ffi::PyErr_CheckSignals() } {
+        0 => Ok(()),
+        _ => Err(Raised),
+    }
+}
+
+#[pymethods]
+impl LoopCore {
+    /// Run iterations until stopped: the heart of run_forever.
+    fn _run(slf: &Bound<'_, Self>, switch_interval: f64) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get();
+        core.breath.with(|breath| breath.interval_nanos = (switch_interval * 1e9) as u64);
+        fetch(py, guarded(py, "the run loop", || core.run(slf.as_ptr())))
+    }
+
+    /// Run one iteration, as hosts that step the loop themselves ask for; in stock mode asyncio's own.
+    fn _run_once(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get();
+        let result = core.current_mode(slf.as_ptr()).and_then(|mode| {
+            if mode & mode::STOCK != 0 {
+                core.call_cold(c"stock_run_once", &[slf.as_ptr()]).map(drop)
+            } else {
+                guarded(py, "one iteration", || core.iteration(slf.as_ptr()))
+            }
+        });
+        fetch(py, result)
+    }
+
+    /// Wait at most *timeout* seconds (None: for ever) for descriptors: a list of (fd, events). For the `_selector` façade.
+    fn _wait(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Vec<(i32, u8)>> {
+        let py = slf.py();
+        let core = slf.get();
+        fetch(py, core.check_fork(py))?;
+        let nanos = timeout.map_or(None, clock::sleep_nanos);
+        let count = fetch(py, core.wait(py, nanos))?;
+        // Other threads push straight to asyncio's deque in stock mode; in plain mode the next iteration looks.
+        Ok((0..count)
+            .filter_map(|index| {
+                let event = core.events.with(|e| e.as_ref().and_then(|e| e.get(index)));
+                let (token, readiness) = event?;
+                let (fd, events, _) =
+                    core.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)))?;
+                Some((fd, events))
+            })
+            .collect())
+    }
+
+    /// How many entries are ready.
+    fn _ready_count(slf: &Bound<'_, Self>) -> usize {
+        let core = slf.get();
+        core.drain_inbox();
+        core.ready.with(|ready| ready.len())
+    }
+
+    /// The ready handles, oldest first; those that asyncio's C code threw away are made anew.
+    fn _ready_snapshot(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
+        let py = slf.py();
+        let core = slf.get();
+        core.drain_inbox();
+        let entries: Vec<Entry> = core.ready.with(|ready| ready.iter().copied().collect());
+        // References of our own first: making a handle may run the garbage collector, hence anything.
+        for reference in entries.iter().flat_map(Entry::references) {
+            // SAFETY: alive, as the queue owns it.
+            unsafe { ffi::Py_XINCREF(reference) };
+        }
+        let mut handles = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let handle = fetch(py, core.handle_of(slf.as_ptr(), entry))?;
+            // SAFETY: a reference that is ours.
+            handles.push(unsafe { Bound::from_owned_ptr(py, handle) }.unbind());
+        }
+        Ok(handles)
+    }
+
+    /// Forget everything that is ready.
+    fn _ready_clear(slf: &Bound<'_, Self>) {
+        let core = slf.get();
+        core.drain_inbox();
+        for entry in core.ready.with(ReadyQueue::take_all) {
+            // SAFETY: taken out of the queue, outside the cell.
+            unsafe { entry.release() };
+        }
+    }
+
+    /// How many timers are pending.
+    fn _scheduled_count(slf: &Bound<'_, Self>) -> usize {
+        slf.get().timers.with(|timers| timers.len())
+    }
+
+    /// The pending timers; the earliest first, the others in no particular order.
+    fn _scheduled_snapshot(slf: &Bound<'_, Self>) -> Vec<Py<PyAny>> {
+        let timers: Vec<Obj> = slf.get().timers.with(|t| {
+            // SAFETY: alive, as the queue owns it.
+            t.iter().map(|timer| unsafe { new_ref(timer.0.cast()) }).collect()
+        });
+        let own = |t| {
+            // SAFETY: the reference made just above.
+            unsafe { Bound::from_owned_ptr(slf.py(), t) }.unbind()
+        };
+        timers.into_iter().map(own).collect()
+    }
+
+    /// Forget every pending timer.
+    fn _scheduled_clear(slf: &Bound<'_, Self>) {
+        crate::loop_impl::release_all(slf.py(), slf.get().take_timers());
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_callbacks_are_looked_up_from_rarely_and_long_ones_often() {
+        let mut breath = Breath::default();
+        let mut now = 0;
+        for _ in 0..20 {
+            breath.plan(now);
+            now += 1_000;
+        }
+        assert_eq!(breath.allowed, MOST);
+        for _ in 0..4 {
+            now += 50_000_000;
+            assert!(breath.plan(now));
+        }
+        assert_eq!(breath.allowed, 1);
+        assert!(breath.count());
+    }
+}

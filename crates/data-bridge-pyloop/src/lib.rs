@@ -1,0 +1,101 @@
+//! PyLoop: an asyncio event loop written in Rust. This file is the map of the crate and the Python module's definition.
+//!
+//! - [`loop_impl`]: the loop object; [`iteration`]: running it; [`schedule`]: `call_soon` and its kin; [`watch`]: descriptors;
+//!   [`task`]: futures and tasks; [`modes`]: what happens when somebody replaces a part of it
+//! - [`handle`]: Handle and TimerHandle; [`ready_queue`]: what is ready, and what other threads send
+//! - plain Rust, without Python: [`timer_queue`], [`reactor`], [`waker`], [`clock`], [`fork`], [`sys`]
+//! - [`py`]: the edge to Python
+
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod fork;
+pub mod handle;
+pub mod iteration;
+pub mod loop_impl;
+pub mod modes;
+pub mod py;
+pub mod reactor;
+pub mod ready_queue;
+pub mod schedule;
+pub mod sys;
+pub mod task;
+pub mod timer_queue;
+pub mod waker;
+pub mod watch;
+
+use pyo3::prelude::*;
+
+/// The native half of `data_bridge.pyloop`.
+#[pymodule(gil_used = true)]
+mod _native {
+    use pyo3::prelude::*;
+
+    use crate::py::errors::fetch;
+    use crate::py::imports;
+
+    #[pymodule_export]
+    use crate::loop_impl::LoopCore;
+
+    #[pymodule_init]
+    fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        // SAFETY: attached, and the module is made once in a process.
+        fetch(m.py(), unsafe { crate::handle::add_types(m.as_ptr()) })?;
+        crate::put_raw_methods(m.py().get_type::<LoopCore>().as_any())
+    }
+
+    /// Take what the native half needs from asyncio: called once by `_cold`, before the first loop.
+    #[pyfunction]
+    #[pyo3(signature = (*, cold, handle, timer_handle, future, task, task_step, task_wakeup))]
+    fn _set_up(
+        cold: Bound<'_, PyAny>,
+        handle: Bound<'_, PyAny>,
+        timer_handle: Bound<'_, PyAny>,
+        future: Bound<'_, PyAny>,
+        task: Bound<'_, PyAny>,
+        task_step: Bound<'_, PyAny>,
+        task_wakeup: Bound<'_, PyAny>,
+    ) {
+        imports::COLD.set(cold.into_ptr());
+        imports::ASYNCIO_HANDLE.set(handle.into_ptr());
+        imports::ASYNCIO_TIMER_HANDLE.set(timer_handle.into_ptr());
+        imports::FUTURE.set(future.into_ptr());
+        imports::TASK.set(task.into_ptr());
+        imports::TASK_STEP_TYPE.set(task_step.get_type().into_any().into_ptr());
+        // SAFETY: attached; the specimen is alive.
+        unsafe { imports::learn_wakeup(task_wakeup.as_ptr()) };
+    }
+
+    /// Put the raw methods on the class PyLoop itself, where the interpreter's specialised calls find them.
+    #[pyfunction]
+    fn _adopt(class: &Bound<'_, PyAny>) -> PyResult<()> {
+        crate::put_raw_methods(class)?;
+        imports::PYLOOP.set(class.clone().into_ptr());
+        Ok(())
+    }
+
+    /// Told by `os.register_at_fork` in a new child.
+    #[pyfunction]
+    fn _after_fork() {
+        crate::fork::forked();
+    }
+
+    /// How many native handles are alive; for tests.
+    #[pyfunction]
+    fn _live_handles() -> usize {
+        crate::handle::alive()
+    }
+}
+
+fn put_raw_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
+    // Descriptors point at their table for the life of the process.
+    let schedule = Box::leak(Box::new(schedule::methods()));
+    let task = Box::leak(Box::new(task::methods()));
+    // SAFETY: attached; LoopCore or its subclass PyLoop.
+    let put = unsafe {
+        schedule::put_methods(class.as_ptr(), schedule)
+            .and_then(|()| schedule::put_methods(class.as_ptr(), task))
+    };
+    py::errors::fetch(class.py(), put)
+}

@@ -1,0 +1,103 @@
+//! epoll(7): level-triggered, with an eventfd for wake-ups.
+//!
+//! The eventfd is registered edge-triggered: each write is a new edge, so its counter is never read back.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use super::{Poll, READ, WRITE};
+use crate::sys::{self, EpollEvent, EpollFlags};
+
+const WAKE: u64 = u64::MAX;
+/// Events fetched by one wait; more stay with the kernel, which hands out the rest in turn.
+const BATCH: usize = 512;
+
+/// One epoll instance and its eventfd.
+pub struct Poller {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+}
+
+impl Poll for Poller {
+    fn new() -> io::Result<Self> {
+        let epoll = sys::epoll_create()?;
+        let wake = sys::eventfd()?;
+        sys::epoll_add(&epoll, sys::raw(&wake), WAKE, EpollFlags::IN | EpollFlags::ET)?;
+        Ok(Self { epoll, wake })
+    }
+
+    fn watch(&self, fd: RawFd, token: u64, interest: u8, registered: u8) -> io::Result<()> {
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::IN, interest & READ != 0);
+        flags.set(EpollFlags::OUT, interest & WRITE != 0);
+        if registered != 0 {
+            match sys::epoll_modify(&self.epoll, fd, token, flags) {
+                // The descriptor was closed behind our back, and its number is in use again.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                other => return other,
+            }
+        }
+        match sys::epoll_add(&self.epoll, fd, token, flags) {
+            // A duplicate of a closed descriptor can keep its registration alive.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                sys::epoll_modify(&self.epoll, fd, token, flags)
+            }
+            other => other,
+        }
+    }
+
+    fn unwatch(&self, fd: RawFd, _registered: u8) {
+        // Fails only where the kernel has dropped the registration itself (closed descriptor): as wished.
+        drop(sys::epoll_delete(&self.epoll, fd));
+    }
+
+    fn wake(&self) -> io::Result<()> {
+        sys::eventfd_signal(self.wake.as_fd())
+    }
+
+    fn as_raw_fd(&self) -> RawFd {
+        sys::raw(&self.epoll)
+    }
+}
+
+/// Room for the events of one wait.
+pub struct Events(Vec<EpollEvent>);
+
+impl Default for Events {
+    fn default() -> Self {
+        let empty = EpollEvent {
+            flags: EpollFlags::empty(),
+            data: rustix::event::epoll::EventData::new_u64(0),
+        };
+        Self(vec![empty; BATCH])
+    }
+}
+
+impl Events {
+    /// Waits on the poller `fd`; `None` waits for ever. Returns how many events came.
+    #[inline]
+    pub fn wait(&mut self, fd: RawFd, timeout_nanos: Option<u64>) -> io::Result<usize> {
+        sys::epoll_wait(fd, &mut self.0, timeout_nanos)
+    }
+
+    /// Token and readiness of one event of the last wait; `None` for the poller's own wake-up.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<(u64, u8)> {
+        let event = &self.0[index];
+        // The structure is packed: copy its fields before looking at them.
+        let (data, flags) = (event.data, event.flags);
+        let token = data.u64();
+        if token == WAKE {
+            return None;
+        }
+        // As selectors.EpollSelector: anything but OUT wakes readers, anything but IN wakes writers.
+        let mut readiness = 0;
+        if flags.intersects(!EpollFlags::OUT) {
+            readiness |= READ;
+        }
+        if flags.intersects(!EpollFlags::IN) {
+            readiness |= WRITE;
+        }
+        Some((token, readiness))
+    }
+}

@@ -1,0 +1,189 @@
+//! Descriptors that somebody watches, and one wait for all of them.
+//!
+//! Contract: registrations are level-triggered; an event may be spurious; an error or a hang-up
+//! wakes both directions, and a readable event never hides a writable one. A descriptor that was closed without being removed
+//! is forgotten by the kernel: its next registration is made anew. Events carry
+//! a generation, so that a descriptor number used again never receives its predecessor's.
+//! Plain Rust: the callbacks are an opaque `T`, never run or dropped here.
+
+use std::io;
+use std::os::fd::RawFd;
+
+#[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(target_os = "linux")]
+pub use epoll::{Events, Poller};
+
+#[cfg(target_os = "macos")]
+mod kqueue;
+#[cfg(target_os = "macos")]
+pub use kqueue::{Events, Poller};
+
+/// Wish to read, as `selectors.EVENT_READ`.
+pub const READ: u8 = 1;
+/// Wish to write, as `selectors.EVENT_WRITE`.
+pub const WRITE: u8 = 2;
+
+/// What one kernel's poller must do. `token` is handed back with each event.
+///
+/// Waiting is not here but in `Events::wait`, on the bare descriptor: while the loop sleeps without the GIL
+/// other threads may change the registrations.
+pub trait Poll: Sized {
+    /// Makes a poller that can also be woken by another thread.
+    fn new() -> io::Result<Self>;
+    /// Starts watching, or changes what is watched; `registered` is what the caller believes is watched now.
+    fn watch(&self, fd: RawFd, token: u64, interest: u8, registered: u8) -> io::Result<()>;
+    /// Stops watching; a descriptor that is already closed is no error.
+    fn unwatch(&self, fd: RawFd, registered: u8);
+    /// Wakes a waiting thread.
+    fn wake(&self) -> io::Result<()>;
+    /// The kernel object's descriptor, itself pollable.
+    fn as_raw_fd(&self) -> RawFd;
+}
+
+/// One watched descriptor.
+struct Watched<T> {
+    callbacks: [Option<T>; 2],
+    interest: u8,
+    generation: u32,
+}
+
+/// The table of watched descriptors over the kernel's poller.
+pub struct Reactor<T> {
+    poller: Poller,
+    table: Vec<Option<Watched<T>>>,
+    generation: u32,
+    watched: usize,
+}
+
+impl<T: Copy> Reactor<T> {
+    /// Makes the kernel object and an empty table.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { poller: Poller::new()?, table: Vec::new(), generation: 0, watched: 0 })
+    }
+
+    /// How many descriptors are watched.
+    #[inline]
+    pub fn watched(&self) -> usize {
+        self.watched
+    }
+
+    /// The kernel object to wait on.
+    #[inline]
+    pub fn as_raw_fd(&self) -> RawFd {
+        self.poller.as_raw_fd()
+    }
+
+    /// Wakes a thread that waits on it.
+    pub fn wake(&self) -> io::Result<()> {
+        self.poller.wake()
+    }
+
+    /// Watches `fd` in one direction, and returns the callback that stood there before.
+    pub fn set(&mut self, fd: RawFd, direction: u8, callback: T) -> io::Result<Option<T>> {
+        let index = fd as usize;
+        let slot = self.table.get(index).and_then(Option::as_ref);
+        let registered = slot.map_or(0, |w| w.interest);
+        let generation = match slot {
+            Some(w) => w.generation,
+            None => {
+                self.generation = self.generation.wrapping_add(1);
+                self.generation
+            }
+        };
+        let interest = registered | direction;
+        let token = u64::from(generation) << 32 | index as u64;
+        self.poller.watch(fd, token, interest, registered)?;
+        if index >= self.table.len() {
+            self.table.resize_with(index + 1, || None);
+        }
+        let slot = &mut self.table[index];
+        if slot.is_none() {
+            self.watched += 1;
+        }
+        let w = slot.get_or_insert(Watched { callbacks: [None; 2], interest, generation });
+        w.interest = interest;
+        Ok(w.callbacks[side(direction)].replace(callback))
+    }
+
+    /// Stops watching `fd` in one direction, and returns the callback that stood there.
+    pub fn unset(&mut self, fd: RawFd, direction: u8) -> Option<T> {
+        let slot = self.table.get_mut(usize::try_from(fd).ok()?)?;
+        let w = slot.as_mut()?;
+        let callback = w.callbacks[side(direction)].take()?;
+        let (registered, interest) = (w.interest, w.interest & !direction);
+        let token = u64::from(w.generation) << 32 | fd as u64;
+        if interest != 0 {
+            // An error means that the descriptor was closed behind our back: no event will come, as wished.
+            drop(self.poller.watch(fd, token, interest, registered));
+            w.interest = interest;
+        } else {
+            self.poller.unwatch(fd, registered);
+            *slot = None;
+            self.watched -= 1;
+        }
+        Some(callback)
+    }
+
+    /// The callbacks (reader, writer) of `fd`.
+    pub fn get(&self, fd: RawFd) -> Option<[Option<T>; 2]> {
+        self.table.get(usize::try_from(fd).ok()?)?.as_ref().map(|w| w.callbacks)
+    }
+
+    /// The callbacks (reader, writer) that an event makes ready; `None` if its descriptor is no longer the one it was for.
+    #[inline]
+    pub fn ready(&self, token: u64, readiness: u8) -> Option<(RawFd, u8, [Option<T>; 2])> {
+        let fd = token as u32 as usize;
+        let w = self.table.get(fd)?.as_ref()?;
+        if w.generation != (token >> 32) as u32 {
+            return None;
+        }
+        let mut callbacks = w.callbacks;
+        for (bit, callback) in [READ, WRITE].into_iter().zip(&mut callbacks) {
+            if readiness & bit == 0 {
+                *callback = None;
+            }
+        }
+        Some((fd as RawFd, readiness & w.interest, callbacks))
+    }
+
+    /// All that is watched: descriptor, interest, callbacks.
+    pub fn iter(&self) -> impl Iterator<Item = (RawFd, u8, [Option<T>; 2])> + '_ {
+        self.table
+            .iter()
+            .enumerate()
+            .filter_map(|(fd, w)| w.as_ref().map(|w| (fd as RawFd, w.interest, w.callbacks)))
+    }
+
+    /// Forgets everything, and returns the callbacks; the kernel's own registrations go with its object.
+    pub fn take_all(&mut self) -> Vec<T> {
+        self.watched = 0;
+        std::mem::take(&mut self.table)
+            .into_iter()
+            .flatten()
+            .flat_map(|w| w.callbacks.into_iter().flatten())
+            .collect()
+    }
+
+    /// After a fork, in the child: the kernel object is shared with the parent, so let go of it and watch the same
+    /// descriptors with a new one. Descriptors that have been closed meanwhile are kept in the table without events.
+    pub fn renew(&mut self) -> io::Result<()> {
+        self.poller = Poller::new()?;
+        for (fd, w) in self.table.iter().enumerate() {
+            if let Some(w) = w {
+                let token = u64::from(w.generation) << 32 | fd as u64;
+                if let Err(error) = self.poller.watch(fd as RawFd, token, w.interest, 0) {
+                    if error.raw_os_error() != Some(libc::EBADF) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+fn side(direction: u8) -> usize {
+    usize::from(direction == WRITE)
+}

@@ -1,0 +1,718 @@
+//! `call_soon` and its kin: from a callable to an entry in a queue.
+//!
+//! Raw METH_FASTCALL functions, put on the class as method descriptors: they run once per callback. Each has one short way,
+//! open when nobody watches (`mode`), and one long way for everything else.
+
+use std::ffi::CStr;
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use crate::clock;
+use crate::handle::{new_handle, new_timer_handle, Handle, INLINE};
+use crate::loop_impl::{mode, LoopCore};
+use crate::py::imports::{is_task_step, is_task_wakeup};
+use crate::py::object::{checked, is_none_or_null, new_ref, none, raise, Obj, Owned, Raised, Raises};
+use crate::ready_queue::Entry;
+
+/// Modes that close the short way of `call_soon`.
+const NOT_PLAIN: u8 = mode::CLOSED | mode::DEBUG | mode::STOCK;
+/// Modes that close the short way of `call_later`.
+const NOT_PLAIN_TIMER: u8 = NOT_PLAIN | mode::CALL_AT;
+
+/// The arguments of one call, as METH_FASTCALL | METH_KEYWORDS gives them.
+struct Arguments {
+    positional: *const Obj,
+    count: usize,
+    /// The `context` keyword, borrowed; null for absent or None.
+    context: Obj,
+}
+
+impl Arguments {
+    /// Reads the arguments: `required` names those that must be there, and `context` is the one keyword.
+    ///
+    /// # Safety
+    /// As the interpreter calls a fastcall function.
+    #[inline(always)]
+    unsafe fn read(
+        function: &str,
+        required: &[&str],
+        args: *const Obj,
+        count: isize,
+        keywords: Obj,
+    ) -> Result<Self, Unread> {
+        let count = count as usize;
+        let mut context = null_mut();
+        // SAFETY: the keyword values follow the positional ones, in the order of the tuple.
+        unsafe {
+            if !keywords.is_null() {
+                for i in 0..ffi::PyTuple_GET_SIZE(keywords) {
+                    let name = ffi::PyTuple_GET_ITEM(keywords, i);
+                    if ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) != 0 {
+                        return Err(Unread::OtherKeyword);
+                    }
+                    context = *args.add(count + i as usize);
+                }
+            }
+            if count < required.len() {
+                missing(function, required, count);
+                return Err(Unread::Raised);
+            }
+        }
+        if is_none_or_null(context) {
+            context = null_mut();
+        }
+        Ok(Self { positional: args, count, context })
+    }
+
+    /// A new reference to the context that was given, or to a copy of the current one.
+    ///
+    /// # Safety
+    /// Attached.
+    #[inline(always)]
+    unsafe fn context(&self) -> Raises<Obj> {
+        // SAFETY: null, or alive for the length of the call.
+        unsafe {
+            if self.context.is_null() {
+                checked(ffi::PyContext_CopyCurrent())
+            } else if ffi::PyContext_CheckExact(self.context) != 0 {
+                Ok(new_ref(self.context))
+            } else {
+                Err(raise(ffi::PyExc_TypeError, "context must be a contextvars.Context or None"))
+            }
+        }
+    }
+
+    /// The positional argument at `i`, borrowed.
+    #[inline(always)]
+    unsafe fn get(&self, i: usize) -> Obj {
+        // SAFETY: the callers ask only for what `read` required.
+        unsafe { *self.positional.add(i) }
+    }
+}
+
+/// Why arguments could not be read the short way.
+enum Unread {
+    Raised,
+    /// A positional argument was given by its name, as asyncio's Python functions allow, or the name is unknown.
+    OtherKeyword,
+}
+
+/// Calls `function` again with the arguments that were given by name in their places.
+#[cold]
+unsafe fn call_by_name(
+    unread: Unread,
+    function: ffi::PyCFunctionFastWithKeywords,
+    name: &str,
+    required: &[&str],
+    (slf, args, count, keywords): (Obj, *const Obj, isize, Obj),
+) -> Obj {
+    if matches!(unread, Unread::Raised) {
+        return null_mut();
+    }
+    // SAFETY: as `Arguments::read`; the stack borrows from the caller's arguments, which outlive this call.
+    unsafe {
+        let py = Python::assume_attached();
+        let mut stack: Vec<Obj> = (0..count as usize).map(|i| *args.add(i)).collect();
+        let mut context = null_mut();
+        let mut named: Vec<(String, Obj)> = Vec::new();
+        for i in 0..ffi::PyTuple_GET_SIZE(keywords) {
+            let keyword = Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(keywords, i)).to_string();
+            let value = *args.offset(count + i);
+            if keyword == "context" {
+                context = value;
+            } else if !required.contains(&&*keyword) {
+                let text = format!("{name}() got an unexpected keyword argument '{keyword}'");
+                raise(ffi::PyExc_TypeError, &text);
+                return null_mut();
+            } else if required.iter().position(|r| *r == keyword).is_some_and(|at| at < stack.len()) {
+                let text = format!("{name}() got multiple values for argument '{keyword}'");
+                raise(ffi::PyExc_TypeError, &text);
+                return null_mut();
+            } else {
+                named.push((keyword, value));
+            }
+        }
+        while let Some(next) = required.get(stack.len()) {
+            match named.iter().position(|(keyword, _)| keyword == next) {
+                Some(at) => stack.push(named.swap_remove(at).1),
+                None => {
+                    missing(name, required, stack.len());
+                    return null_mut();
+                }
+            }
+        }
+        let positional = stack.len() as isize;
+        let mut names = null_mut();
+        if !context.is_null() {
+            stack.push(context);
+            names = ffi::PyTuple_New(1);
+            if names.is_null() {
+                return null_mut();
+            }
+            ffi::PyTuple_SET_ITEM(names, 0, ffi::PyUnicode_InternFromString(c"context".as_ptr()));
+        }
+        let result = function(slf, stack.as_ptr(), positional, names);
+        ffi::Py_XDECREF(names);
+        result
+    }
+}
+
+#[cold]
+fn missing(function: &str, required: &[&str], count: usize) -> Raised {
+    let missing: Vec<_> = required[count..].iter().map(|name| format!("'{name}'")).collect();
+    let plural = if missing.len() == 1 { "" } else { "s" };
+    let text = format!(
+        "{function}() missing {} required positional argument{plural}: {}",
+        missing.len(),
+        missing.join(" and ")
+    );
+    // SAFETY: called while attached, by the functions below.
+    unsafe { raise(ffi::PyExc_TypeError, &text) }
+}
+
+#[cold]
+fn closed() -> Raised {
+    // SAFETY: as `missing`.
+    unsafe { raise(ffi::PyExc_RuntimeError, "Event loop is closed") }
+}
+
+/// The end of a raw method: a reference, or null with an exception set.
+#[inline(always)]
+fn returned(result: Raises<Obj>) -> Obj {
+    result.unwrap_or(null_mut())
+}
+
+unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: the interpreter's calling convention; the method descriptor has checked the type of `slf`.
+    unsafe {
+        let core = LoopCore::from_ptr(slf);
+        let a = match Arguments::read("call_soon", &["callback"], args, count, keywords) {
+            Ok(a) => a,
+            Err(unread) => {
+                let call = (slf, args, count, keywords);
+                return call_by_name(unread, call_soon, "call_soon", &["callback"], call);
+            }
+        };
+        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        if mode & NOT_PLAIN != 0 || !core.is_mine() {
+            return returned(core.call_soon_long(slf, &a, mode, "call_soon"));
+        }
+        let callback = a.get(0);
+        // Steps and wake-ups of C tasks: asyncio's C code throws their handle away.
+        if !a.context.is_null() && mode & mode::HANDLES == 0 {
+            let step = match a.count {
+                1 => is_task_step(callback),
+                2 => is_task_wakeup(callback),
+                _ => false,
+            };
+            if step && ffi::PyContext_CheckExact(a.context) != 0 {
+                let argument = if a.count == 2 { new_ref(a.get(1)) } else { null_mut() };
+                let entry = Entry {
+                    callable: new_ref(callback),
+                    argument,
+                    context: new_ref(a.context),
+                };
+                core.ready.with(|ready| ready.push(entry));
+                return none();
+            }
+        }
+        let handle = a
+            .context()
+            .and_then(|context| new_handle(slf, callback, a.positional.add(1), a.count - 1, context));
+        match handle {
+            Ok(h) => {
+                core.ready.with(|ready| ready.push(Entry::handle(new_ref(h.cast()))));
+                h.cast()
+            }
+            Err(Raised) => null_mut(),
+        }
+    }
+}
+
+unsafe extern "C" fn call_soon_threadsafe(
+    slf: Obj,
+    args: *const Obj,
+    count: isize,
+    keywords: Obj,
+) -> Obj {
+    // SAFETY: as `call_soon`.
+    unsafe {
+        let core = LoopCore::from_ptr(slf);
+        let name = "call_soon_threadsafe";
+        let a = match Arguments::read(name, &["callback"], args, count, keywords) {
+            Ok(a) => a,
+            Err(unread) => {
+                let call = (slf, args, count, keywords);
+                return call_by_name(unread, call_soon_threadsafe, name, &["callback"], call);
+            }
+        };
+        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        if mode & NOT_PLAIN != 0 {
+            return returned(core.call_soon_long(slf, &a, mode, name));
+        }
+        let handle = a
+            .context()
+            .and_then(|context| new_handle(slf, a.get(0), a.positional.add(1), a.count - 1, context));
+        returned(handle.and_then(|h| {
+            core.publish(Entry::handle(new_ref(h.cast())))?;
+            Ok(h.cast())
+        }))
+    }
+}
+
+unsafe extern "C" fn call_later(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as `call_soon`.
+    unsafe {
+        let core = LoopCore::from_ptr(slf);
+        let required = &["delay", "callback"];
+        let a = match Arguments::read("call_later", required, args, count, keywords) {
+            Ok(a) => a,
+            Err(unread) => {
+                let call = (slf, args, count, keywords);
+                return call_by_name(unread, call_later, "call_later", required, call);
+            }
+        };
+        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        let delay = a.get(0);
+        if mode & NOT_PLAIN_TIMER == 0 && ffi::PyFloat_CheckExact(delay) != 0 && core.is_mine() {
+            let when = clock::seconds() + ffi::PyFloat_AS_DOUBLE(delay);
+            return returned(core.plain_timer(slf, when, null_mut(), &a));
+        }
+        returned(core.call_later_long(slf, &a, mode))
+    }
+}
+
+unsafe extern "C" fn call_at(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as `call_soon`.
+    unsafe {
+        let core = LoopCore::from_ptr(slf);
+        let required = &["when", "callback"];
+        let a = match Arguments::read("call_at", required, args, count, keywords) {
+            Ok(a) => a,
+            Err(unread) => {
+                let call = (slf, args, count, keywords);
+                return call_by_name(unread, call_at, "call_at", required, call);
+            }
+        };
+        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        let when = a.get(0);
+        if mode & NOT_PLAIN == 0 && ffi::PyFloat_CheckExact(when) != 0 && core.is_mine() {
+            return returned(core.plain_timer(slf, ffi::PyFloat_AS_DOUBLE(when), null_mut(), &a));
+        }
+        returned(core.call_at_long(slf, &a, mode, "call_at"))
+    }
+}
+
+unsafe extern "C" fn call_soon_batch(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as `call_soon`.
+    unsafe {
+        let core = LoopCore::from_ptr(slf);
+        let a = match Arguments::read("call_soon_batch", &["callbacks"], args, count, keywords) {
+            Ok(a) => a,
+            Err(unread) => {
+                let call = (slf, args, count, keywords);
+                return call_by_name(unread, call_soon_batch, "call_soon_batch", &["callbacks"], call);
+            }
+        };
+        if a.count > 1 {
+            let text = format!(
+                "call_soon_batch() takes 1 positional argument but {} were given",
+                a.count
+            );
+            raise(ffi::PyExc_TypeError, &text);
+            return null_mut();
+        }
+        returned(core.queue_batch(slf, &a).map(|()| none()))
+    }
+}
+
+impl LoopCore {
+    /// Appends to the queue of the loop's thread, or to the inbox of any other, and wakes the loop if it sleeps.
+    /// Takes over the entry's references.
+    fn publish(&self, entry: Entry) -> Raises<()> {
+        if self.is_mine() {
+            self.ready.with(|ready| ready.push(entry));
+            return Ok(());
+        }
+        self.inbox.push([entry]);
+        // SAFETY: every caller is attached.
+        self.wake(unsafe { Python::assume_attached() })
+    }
+
+    /// `call_soon` and `call_soon_threadsafe` in debug mode, in stock mode, on a closed loop, from a foreign thread.
+    #[cold]
+    unsafe fn call_soon_long(&self, slf: Obj, a: &Arguments, mode: u8, name: &'static str) -> Raises<Obj> {
+        // SAFETY: the arguments of a living call.
+        unsafe {
+            if mode & mode::CLOSED != 0 {
+                return Err(closed());
+            }
+            if mode & mode::DEBUG != 0 {
+                self.check_debug(slf, a.get(0), name, name == "call_soon")?;
+            }
+            let h = new_handle(slf, a.get(0), a.positional.add(1), a.count - 1, a.context()?)?;
+            let handle = Owned::from_new(h.cast())?;
+            if mode & mode::DEBUG != 0 {
+                self.trace(h)?;
+            }
+            if mode & mode::STOCK != 0 {
+                self.stock_push(handle.as_ptr())?;
+                self.wake(Python::assume_attached())?;
+            } else {
+                self.publish(Entry::handle(new_ref(handle.as_ptr())))?;
+            }
+            Ok(handle.into_ptr())
+        }
+    }
+
+    /// asyncio's checks of debug mode: the right thread, a callable that is no coroutine function.
+    unsafe fn check_debug(&self, slf: Obj, callback: Obj, name: &str, thread: bool) -> Raises<()> {
+        // SAFETY: attached; both are alive.
+        unsafe {
+            let name = ffi::PyUnicode_FromStringAndSize(name.as_ptr().cast(), name.len() as isize);
+            let name = Owned::from_new(name)?;
+            let thread = if thread { ffi::Py_True() } else { ffi::Py_False() };
+            self.call_cold(c"check_debug", &[slf, callback, name.as_ptr(), thread]).map(drop)
+        }
+    }
+
+    /// Gives a handle the stack of the code that is making it.
+    unsafe fn trace(&self, h: *mut Handle) -> Raises<()> {
+        let stack = self.call_cold(c"extract_stack", &[])?;
+        // SAFETY: the handle is new and ours alone.
+        unsafe { (*h).set_source_traceback(stack.into_ptr()) };
+        Ok(())
+    }
+
+    /// A timer by the short way. `given` is the deadline as the caller gave it, if that was no exact float.
+    #[inline(always)]
+    unsafe fn plain_timer(&self, slf: Obj, when: f64, given: Obj, a: &Arguments) -> Raises<Obj> {
+        // SAFETY: the arguments of a living call.
+        unsafe {
+            let context = a.context()?;
+            let args = a.positional.add(2);
+            let h = new_timer_handle(slf, when, given, a.get(1), args, a.count - 2, context)?;
+            self.enqueue_timer(h);
+            Ok(h.cast())
+        }
+    }
+
+    #[cold]
+    unsafe fn call_later_long(&self, slf: Obj, a: &Arguments, mode: u8) -> Raises<Obj> {
+        // SAFETY: the arguments of a living call.
+        unsafe {
+            let delay = a.get(0);
+            if delay == ffi::Py_None() {
+                return Err(raise(ffi::PyExc_TypeError, "delay must not be None"));
+            }
+            // As asyncio: `self.call_at(self.time() + delay, callback, *args, context=context)`.
+            let now = if mode & (mode::CALL_AT | mode::STOCK) != 0 {
+                Owned::from_new(ffi::PyObject_CallMethod(slf, c"time".as_ptr(), std::ptr::null()))?
+            } else {
+                Owned::from_new(ffi::PyFloat_FromDouble(clock::seconds()))?
+            };
+            let when = Owned::from_new(ffi::PyNumber_Add(now.as_ptr(), delay))?;
+            let mut stack = Vec::with_capacity(a.count + 2);
+            stack.push(slf);
+            stack.push(when.as_ptr());
+            stack.extend((1..a.count).map(|i| a.get(i)));
+            if mode & mode::CALL_AT == 0 {
+                let at = Arguments {
+                    positional: stack.as_ptr().add(1),
+                    count: a.count,
+                    context: a.context,
+                };
+                return self.call_at_long(slf, &at, mode, "call_at");
+            }
+            let name = Owned::from_new(ffi::PyUnicode_InternFromString(c"call_at".as_ptr()))?;
+            let mut keywords = null_mut();
+            let positional = stack.len();
+            if !a.context.is_null() {
+                keywords = ffi::PyTuple_New(1);
+                checked(keywords)?;
+                let context = ffi::PyUnicode_InternFromString(c"context".as_ptr());
+                ffi::PyTuple_SET_ITEM(keywords, 0, context);
+                stack.push(a.context);
+            }
+            let timer =
+                ffi::PyObject_VectorcallMethod(name.as_ptr(), stack.as_ptr(), positional, keywords);
+            ffi::Py_XDECREF(keywords);
+            checked(timer)
+        }
+    }
+
+    #[cold]
+    unsafe fn call_at_long(&self, slf: Obj, a: &Arguments, mode: u8, name: &str) -> Raises<Obj> {
+        // SAFETY: the arguments of a living call.
+        unsafe {
+            let given = a.get(0);
+            if given == ffi::Py_None() {
+                return Err(raise(ffi::PyExc_TypeError, "when cannot be None"));
+            }
+            if mode & mode::CLOSED != 0 {
+                return Err(closed());
+            }
+            if mode & mode::DEBUG != 0 {
+                self.check_debug(slf, a.get(1), name, true)?;
+            }
+            let when = seconds_of(given)?;
+            let exact = ffi::PyFloat_CheckExact(given) != 0;
+            let kept = if exact { null_mut() } else { given };
+            let context = a.context()?;
+            let args = a.positional.add(2);
+            let h = new_timer_handle(slf, when, kept, a.get(1), args, a.count - 2, context)?;
+            let handle = Owned::from_new(h.cast())?;
+            if mode & mode::DEBUG != 0 {
+                self.trace(h)?;
+            }
+            if mode & mode::STOCK != 0 {
+                self.stock_push_timer(h)?;
+            } else if self.is_mine() {
+                self.enqueue_timer(h);
+            } else {
+                // From a wrong thread: asyncio calls this undefined. Here the loop's thread takes the timer in.
+                self.publish(self.arming_entry(slf, h)?)?;
+            }
+            Ok(handle.into_ptr())
+        }
+    }
+
+    /// An entry that puts the timer `h` into the queue when the loop's thread runs it.
+    unsafe fn arming_entry(&self, slf: Obj, h: *mut Handle) -> Raises<Entry> {
+        // SAFETY: attached; both are alive.
+        unsafe {
+            let arm = Owned::from_new(ffi::PyObject_GetAttrString(slf, c"_arm".as_ptr()))?;
+            let args = [h.cast::<ffi::PyObject>()];
+            let context = checked(ffi::PyContext_CopyCurrent())?;
+            let entry = new_handle(slf, arm.as_ptr(), args.as_ptr(), 1, context)?;
+            Ok(Entry::handle(entry.cast()))
+        }
+    }
+
+    unsafe fn queue_batch(&self, slf: Obj, a: &Arguments) -> Raises<()> {
+        // SAFETY: the arguments of a living call; `items` keeps the callables alive.
+        unsafe {
+            let mode = self.current_mode(slf)?;
+            if mode & mode::CLOSED != 0 {
+                return Err(closed());
+            }
+            let items = Owned::from_new(ffi::PySequence_Fast(
+                a.get(0),
+                c"call_soon_batch() needs an iterable of callables".as_ptr(),
+            ))?;
+            // A copy: the caller's own list could change while the checks below run Python code.
+            let items = Owned::from_new(ffi::PySequence_Tuple(items.as_ptr()))?;
+            let count = ffi::PyTuple_GET_SIZE(items.as_ptr());
+            for i in 0..count {
+                let callback = ffi::PyTuple_GET_ITEM(items.as_ptr(), i);
+                let function = ffi::Py_TYPE(callback) == &raw mut ffi::PyFunction_Type;
+                if mode & mode::DEBUG != 0 || ffi::PyCallable_Check(callback) == 0 || !function {
+                    self.check_debug(slf, callback, "call_soon_batch", false)?;
+                }
+            }
+            // Iterating or checking may have closed the loop.
+            let mode = self.current_mode(slf)?;
+            if mode & mode::CLOSED != 0 {
+                return Err(closed());
+            }
+            let mut entries = Vec::with_capacity(count as usize);
+            for i in 0..count {
+                let callback = ffi::PyTuple_GET_ITEM(items.as_ptr(), i);
+                match self.batch_entry(slf, callback, a, mode) {
+                    Ok(entry) => entries.push(entry),
+                    Err(Raised) => {
+                        entries.into_iter().for_each(|entry| entry.release());
+                        return Err(Raised);
+                    }
+                }
+            }
+            if mode & mode::STOCK != 0 {
+                for entry in entries {
+                    let pushed = self.stock_push(entry.callable);
+                    entry.release();
+                    pushed?;
+                }
+            } else if self.is_mine() {
+                self.ready.with(|ready| ready.append(&mut entries));
+                return Ok(());
+            } else {
+                self.inbox.push(entries);
+            }
+            self.wake(Python::assume_attached())
+        }
+    }
+
+    /// Nobody gets the handles of a batch, so in plain mode there are none.
+    unsafe fn batch_entry(&self, slf: Obj, callback: Obj, a: &Arguments, mode: u8) -> Raises<Entry> {
+        // SAFETY: attached; all are alive.
+        unsafe {
+            let context = a.context()?;
+            if mode & (mode::DEBUG | mode::STOCK) == 0 {
+                return Ok(Entry { callable: new_ref(callback), argument: null_mut(), context });
+            }
+            let h = new_handle(slf, callback, std::ptr::null(), 0, context)?;
+            if mode & mode::DEBUG != 0 {
+                self.trace(h)?;
+            }
+            Ok(Entry::handle(h.cast()))
+        }
+    }
+
+    /// A handle for an entry: its own, or one made for a bare callable. Takes over the entry, returns a reference.
+    pub(crate) fn handle_of(&self, slf: Obj, entry: Entry) -> Raises<Obj> {
+        if entry.context.is_null() {
+            return Ok(entry.callable);
+        }
+        // SAFETY: the entry's references are ours; the new handle takes its own and takes over the context.
+        unsafe {
+            let args = [entry.argument];
+            let count = usize::from(!entry.argument.is_null());
+            let h = new_handle(slf, entry.callable, args.as_ptr(), count, entry.context);
+            ffi::Py_DECREF(entry.callable);
+            ffi::Py_XDECREF(entry.argument);
+            Ok(h?.cast())
+        }
+    }
+}
+
+/// A deadline that is no exact float, in seconds. An int beyond all floats is as good as infinite.
+unsafe fn seconds_of(given: Obj) -> Raises<f64> {
+    // SAFETY: attached; `given` is alive.
+    unsafe {
+        let seconds = ffi::PyFloat_AsDouble(given);
+        if seconds != -1.0 || ffi::PyErr_Occurred().is_null() {
+            return Ok(seconds);
+        }
+        if ffi::PyErr_ExceptionMatches(ffi::PyExc_OverflowError) == 0 {
+            return Err(Raised);
+        }
+        ffi::PyErr_Clear();
+        let zero = Owned::from_new(ffi::PyLong_FromLong(0))?;
+        match ffi::PyObject_RichCompareBool(given, zero.as_ptr(), ffi::Py_LT) {
+            0 => Ok(f64::INFINITY),
+            1 => Ok(f64::NEG_INFINITY),
+            _ => Err(Raised),
+        }
+    }
+}
+
+#[pymethods]
+impl LoopCore {
+    /// Puts a timer that was made by a wrong thread into the queue.
+    fn _arm(slf: &Bound<'_, Self>, timer: &Bound<'_, PyAny>) {
+        let h: *mut Handle = timer.as_ptr().cast();
+        // SAFETY: only `arming_entry` calls this, with a native timer that is in no queue yet.
+        unsafe {
+            if crate::handle::is_native(timer.as_ptr()) && (*h).cancelled == 0 && (*h).scheduled == 0 {
+                slf.get().enqueue_timer(h);
+            }
+        }
+    }
+
+    /// asyncio's `_add_callback`: queue a handle, native or made in Python, unless it was cancelled.
+    fn _add_callback(slf: &Bound<'_, Self>, handle: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get();
+        if handle.getattr("_cancelled")?.is_truthy()? {
+            return Ok(());
+        }
+        let mode = crate::py::errors::fetch(py, core.current_mode(slf.as_ptr()))?;
+        let queued = if mode & mode::STOCK != 0 {
+            core.stock_push(handle.as_ptr())
+        } else {
+            core.publish(Entry::handle(handle.into_ptr()))
+        };
+        crate::py::errors::fetch(py, queued)
+    }
+}
+
+const fn fast(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// The raw methods of the class.
+pub fn methods() -> [ffi::PyMethodDef; 5] {
+    [
+        fast(
+            c"call_soon",
+            call_soon,
+            c"call_soon($self, callback, *args, context=None)\n--\n\n\
+Run *callback(\\*args)* on the loop in its next iteration, in order of scheduling.\n\n\
+*context* is the contextvars.Context to run in; by default a copy of the current one. Returns a Handle with cancel().\n\
+Raises RuntimeError if the loop is closed. Not thread-safe: from other threads use call_soon_threadsafe().\n\
+Source: asyncio.BaseEventLoop.call_soon.",
+        ),
+        fast(
+            c"call_soon_threadsafe",
+            call_soon_threadsafe,
+            c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
+Like call_soon(), from any thread; wakes the loop if it sleeps. Callbacks of one thread keep their order.\n\n\
+Raises RuntimeError if the loop is closed. Source: asyncio.BaseEventLoop.call_soon_threadsafe.",
+        ),
+        fast(
+            c"call_later",
+            call_later,
+            c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
+Run *callback(\\*args)* once, *delay* seconds from now on the loop's clock; never early.\n\n\
+A negative delay is already due and keeps its place by deadline. Returns a TimerHandle with cancel() and when().\n\
+Raises RuntimeError if the loop is closed. Not thread-safe.\n\
+Source: asyncio.BaseEventLoop.call_later.",
+        ),
+        fast(
+            c"call_at",
+            call_at,
+            c"call_at($self, when, callback, *args, context=None)\n--\n\n\
+Run *callback(\\*args)* once, when the loop's clock (time(), in seconds) reaches *when*; never early.\n\n\
+Timers run in order of their deadlines, equal deadlines in order of scheduling. Returns a TimerHandle.\n\
+Raises RuntimeError if the loop is closed. Not thread-safe. Source: asyncio.BaseEventLoop.call_at.",
+        ),
+        fast(
+            c"call_soon_batch",
+            call_soon_batch,
+            c"call_soon_batch($self, callbacks, *, context=None)\n--\n\n\
+Queue an iterable of callables without arguments at once, in order, with one wake-up; from any thread.\n\n\
+All are checked before any is queued: TypeError for one that is not callable or is a coroutine function. Each runs in *context*, or in\n\
+a copy of the current one. Returns None. Raises RuntimeError if the loop is closed. An extension of PyLoop's.",
+        ),
+    ]
+}
+
+/// Keeps the number of inline arguments and this room's expectations together.
+const _: () = assert!(INLINE >= 2);
+
+/// Puts raw methods on a class as method descriptors of that very class, which the interpreter's specialised calls ask for.
+///
+/// # Safety
+/// Attached; `class` is a type whose instances are `LoopCore`s; the table lives for good.
+pub unsafe fn put_methods(class: Obj, table: &'static mut [ffi::PyMethodDef]) -> Raises<()> {
+    for definition in table {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let descriptor = Owned::from_new(ffi::PyDescr_NewMethod(class.cast(), definition))?;
+            if ffi::PyObject_SetAttrString(class, definition.ml_name, descriptor.as_ptr()) != 0 {
+                return Err(Raised);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether somebody asked the loop to stop; used by the iteration.
+impl LoopCore {
+    #[inline(always)]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}

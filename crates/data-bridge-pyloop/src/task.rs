@@ -1,0 +1,167 @@
+//! `create_future` and `create_task`, without a Python frame, for asyncio's own C Future and Task.
+//!
+//! No Task of our own: introspection, eager tasks and `isinstance` depend on asyncio's. Debug mode, a task factory and
+//! arguments this room does not know go to asyncio's own Python code.
+
+use std::ptr::null_mut;
+
+use pyo3::ffi;
+
+use crate::loop_impl::{mode, LoopCore};
+use crate::py::imports::{FUTURE, TASK};
+use crate::py::object::{checked, new_ref, raise, Obj, Owned, Raised, Raises};
+
+/// An instance of `class`, made as a call would make it but without the call's own argument handling.
+///
+/// # Safety
+/// Attached; `class` is a type, `args` a tuple, `keywords` a dict, all alive.
+#[inline(always)]
+unsafe fn instantiate(class: Obj, args: Obj, keywords: Obj) -> Raises<Obj> {
+    // SAFETY: the caller's promise; both slots exist on every ready type.
+    unsafe {
+        let class: *mut ffi::PyTypeObject = class.cast();
+        let (Some(new), Some(init)) = ((*class).tp_new, (*class).tp_init) else {
+            return Err(raise(ffi::PyExc_TypeError, "asyncio's class cannot be instantiated"));
+        };
+        let made = Owned::from_new(new(class, args, keywords))?;
+        if init(made.as_ptr(), args, keywords) != 0 {
+            return Err(Raised);
+        }
+        Ok(made.into_ptr())
+    }
+}
+
+unsafe extern "C" fn create_future(slf: Obj, _: Obj) -> Obj {
+    // SAFETY: the interpreter's calling convention; the method descriptor has checked the type of `slf`.
+    unsafe {
+        let core = LoopCore::from_ptr(slf);
+        let result = core.loop_keyword().and_then(|keywords| {
+            let empty = Owned::from_new(ffi::PyTuple_New(0))?;
+            instantiate(FUTURE.get(), empty.as_ptr(), keywords.as_ptr())
+        });
+        result.unwrap_or(null_mut())
+    }
+}
+
+unsafe extern "C" fn create_task(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+    // SAFETY: as `create_future`; keyword values follow the positional ones.
+    unsafe {
+        let core = LoopCore::from_ptr(slf);
+        let plain = !core.has(mode::CLOSED | mode::DEBUG | mode::STOCK)
+            && count == 1
+            && core.kept.with(|k| k.task_factory.is_null());
+        if !plain || !known_keywords(keywords) {
+            return core.create_task_long(slf, args, count, keywords).unwrap_or(null_mut());
+        }
+        core.create_plain_task(args, keywords).unwrap_or(null_mut())
+    }
+}
+
+unsafe extern "C" fn get_debug(slf: Obj, _: Obj) -> Obj {
+    // SAFETY: as `create_future`.
+    unsafe { ffi::PyBool_FromLong(LoopCore::from_ptr(slf).is_debug().into()) }
+}
+
+/// Whether the keywords are none but `name` and `context`.
+unsafe fn known_keywords(keywords: Obj) -> bool {
+    // SAFETY: null or a tuple of str, alive.
+    unsafe {
+        keywords.is_null()
+            || (0..ffi::PyTuple_GET_SIZE(keywords)).all(|i| {
+                let name = ffi::PyTuple_GET_ITEM(keywords, i);
+                ffi::PyUnicode_CompareWithASCIIString(name, c"name".as_ptr()) == 0
+                    || ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) == 0
+            })
+    }
+}
+
+impl LoopCore {
+    /// `{"loop": self}`; it exists from `_open` to `close`, and is made anew for a future of a closed loop.
+    #[inline(always)]
+    fn loop_keyword(&self) -> Raises<Owned> {
+        let keywords = self.kept.with(|k| k.loop_keyword);
+        if keywords.is_null() {
+            // SAFETY: attached.
+            return Err(unsafe { raise(ffi::PyExc_RuntimeError, "Event loop is closed") });
+        }
+        // SAFETY: owned by the loop; ours keeps it over the call.
+        unsafe { Owned::from_new(new_ref(keywords)) }
+    }
+
+    #[inline(always)]
+    unsafe fn create_plain_task(&self, args: *const Obj, keywords: Obj) -> Raises<Obj> {
+        // SAFETY: `create_task` has checked the arguments; the tuple gets a reference of its own.
+        unsafe {
+            let shared = self.loop_keyword()?;
+            let positional = Owned::from_new(ffi::PyTuple_New(1))?;
+            ffi::PyTuple_SET_ITEM(positional.as_ptr(), 0, new_ref(*args));
+            if keywords.is_null() {
+                return instantiate(TASK.get(), positional.as_ptr(), shared.as_ptr());
+            }
+            let own = Owned::from_new(ffi::PyDict_Copy(shared.as_ptr()))?;
+            for i in 0..ffi::PyTuple_GET_SIZE(keywords) {
+                let name = ffi::PyTuple_GET_ITEM(keywords, i);
+                if ffi::PyDict_SetItem(own.as_ptr(), name, *args.offset(1 + i)) != 0 {
+                    return Err(Raised);
+                }
+            }
+            instantiate(TASK.get(), positional.as_ptr(), own.as_ptr())
+        }
+    }
+
+    #[cold]
+    unsafe fn create_task_long(
+        &self,
+        slf: Obj,
+        args: *const Obj,
+        count: isize,
+        keywords: Obj,
+    ) -> Raises<Obj> {
+        // SAFETY: the arguments of a living call, with the loop put before them.
+        unsafe {
+            let named = if keywords.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(keywords) };
+            let mut stack = vec![slf];
+            stack.extend((0..count + named).map(|i| *args.offset(i)));
+            let function = Owned::from_new(ffi::PyObject_GetAttrString(
+                crate::py::imports::COLD.get(),
+                c"create_task".as_ptr(),
+            ))?;
+            checked(ffi::PyObject_Vectorcall(
+                function.as_ptr(),
+                stack.as_ptr(),
+                count as usize + 1,
+                keywords,
+            ))
+        }
+    }
+}
+
+/// The raw methods of the class.
+pub fn methods() -> [ffi::PyMethodDef; 3] {
+    [
+        ffi::PyMethodDef {
+            ml_name: c"create_future".as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: create_future },
+            ml_flags: ffi::METH_NOARGS,
+            ml_doc: c"create_future($self, /)\n--\n\n\
+A new asyncio.Future of this loop. Source: asyncio.BaseEventLoop.create_future."
+                .as_ptr(),
+        },
+        ffi::PyMethodDef {
+            ml_name: c"create_task".as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: create_task },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: c"create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n\
+Schedule a coroutine as an asyncio.Task, or as what the task factory makes of it.\n\n\
+Raises RuntimeError if the loop is closed. Source: asyncio.BaseEventLoop.create_task."
+                .as_ptr(),
+        },
+        ffi::PyMethodDef {
+            ml_name: c"get_debug".as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: get_debug },
+            ml_flags: ffi::METH_NOARGS,
+            ml_doc: c"get_debug($self, /)\n--\n\nWhether the loop is in debug mode.".as_ptr(),
+        },
+    ]
+}
+

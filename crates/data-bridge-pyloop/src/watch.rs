@@ -1,0 +1,250 @@
+//! `_add_reader`, `_add_writer` and their removal: what asyncio's `add_reader` and inherited transports call.
+//!
+//! Descriptors may be given as numbers or as objects with `fileno()`, with the errors of the `selectors` module.
+
+use std::ffi::c_int;
+use std::os::fd::RawFd;
+
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use pyo3::ffi;
+
+use crate::handle::{is_native, new_handle};
+use crate::loop_impl::{mode, LoopCore};
+use crate::py::errors::{fetch, raise_os};
+use crate::py::object::{checked, new_ref, Obj};
+use crate::reactor::{Reactor, READ, WRITE};
+
+/// The descriptor number of `fileobj`, as `selectors._fileobj_to_fd` finds it.
+fn descriptor(fileobj: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let invalid = || PyValueError::new_err(format!("Invalid file object: {}", repr(fileobj)));
+    let number = if fileobj.is_instance_of::<pyo3::types::PyInt>() {
+        fileobj.clone()
+    } else {
+        let fileno = fileobj.call_method0("fileno").and_then(|n| {
+            // As int(): whatever fileno() gives.
+            n.py().get_type::<pyo3::types::PyInt>().call1((n,))
+        });
+        fileno.map_err(|error| {
+            let py = fileobj.py();
+            let converted = error.is_instance_of::<pyo3::exceptions::PyAttributeError>(py)
+                || error.is_instance_of::<PyTypeError>(py)
+                || error.is_instance_of::<PyValueError>(py);
+            if converted { invalid() } else { error }
+        })?
+    };
+    match number.extract::<c_int>() {
+        Ok(fd) if fd >= 0 => Ok(fd),
+        Ok(fd) => Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}"))),
+        Err(error) => Err(error),
+    }
+}
+
+fn repr(o: &Bound<'_, PyAny>) -> String {
+    o.repr().map_or_else(|_| "<unprintable>".to_owned(), |text| text.to_string())
+}
+
+impl LoopCore {
+    /// Watches one direction of a descriptor with a new handle, which is returned; a handle that stood there is cancelled.
+    fn watch(
+        slf: &Bound<'_, Self>,
+        fileobj: &Bound<'_, PyAny>,
+        direction: u8,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let core = slf.get();
+        if core.has(mode::CLOSED) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        fetch(py, core.check_fork(py))?;
+        let fd = descriptor(fileobj)?;
+        let items: Vec<Obj> = args.iter_borrowed().map(|a| a.as_ptr()).collect();
+        // SAFETY: attached; the arguments outlive the call, and the handle takes references of its own.
+        let handle = unsafe {
+            let made = checked(ffi::PyContext_CopyCurrent()).and_then(|context| {
+                new_handle(slf.as_ptr(), callback.as_ptr(), items.as_ptr(), items.len(), context)
+            });
+            Bound::from_owned_ptr(py, fetch(py, made)?.cast())
+        };
+        if core.is_debug() {
+            let stack = fetch(py, core.call_cold(c"extract_stack", &[]))?;
+            // SAFETY: a native handle, made just above.
+            unsafe {
+                let h: *mut crate::handle::Handle = handle.as_ptr().cast();
+                (*h).set_source_traceback(stack.into_ptr());
+            }
+        }
+        core.register(py, fd, direction, &handle)?;
+        Ok(handle.unbind())
+    }
+
+    /// Registers an existing native handle for one direction.
+    fn register(
+        &self,
+        py: Python<'_>,
+        fd: RawFd,
+        direction: u8,
+        handle: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        // SAFETY: alive; the reactor gets a reference of its own.
+        let own = unsafe { new_ref(handle.as_ptr()) };
+        let set = self.reactor.with(|r| r.as_mut().map(|r| r.set(fd, direction, own)));
+        match set {
+            Some(Ok(old)) => release_cancelled(py, old),
+            Some(Err(error)) => {
+                // SAFETY: the reference that the reactor did not take.
+                unsafe { ffi::Py_DECREF(own) };
+                Err(fetch::<()>(py, Err(raise_os(py, &error))).err().unwrap_or_else(|| PyErr::fetch(py)))
+            }
+            None => {
+                // SAFETY: as above.
+                unsafe { ffi::Py_DECREF(own) };
+                Err(PyRuntimeError::new_err("Event loop is closed"))
+            }
+        }
+    }
+
+    /// Stops watching one direction; the handle is cancelled. False if nothing was watched.
+    fn forget(slf: &Bound<'_, Self>, fileobj: &Bound<'_, PyAny>, direction: u8) -> PyResult<bool> {
+        let py = slf.py();
+        let core = slf.get();
+        if core.has(mode::CLOSED) {
+            return Ok(false);
+        }
+        fetch(py, core.check_fork(py))?;
+        let fd = descriptor(fileobj)?;
+        let old = core.reactor.with(|r| r.as_mut().and_then(|r| r.unset(fd, direction)));
+        let found = old.is_some();
+        release_cancelled(py, old)?;
+        Ok(found)
+    }
+
+    /// Stops watching one direction of a descriptor whose handle is cancelled already.
+    #[cold]
+    pub(crate) fn unwatch(&self, fd: RawFd, direction: u8) {
+        let old = self.reactor.with(|r| r.as_mut().and_then(|r| r.unset(fd, direction)));
+        if let Some(old) = old {
+            // SAFETY: the reference that the reactor held; attached, outside the cell.
+            unsafe { ffi::Py_DECREF(old) };
+        }
+    }
+}
+
+/// Cancels and releases a handle that the reactor gave up.
+fn release_cancelled(py: Python<'_>, old: Option<Obj>) -> PyResult<()> {
+    if let Some(old) = old {
+        // SAFETY: the reactor's reference, now ours.
+        let old = unsafe { Bound::from_owned_ptr(py, old) };
+        old.call_method0("cancel")?;
+    }
+    Ok(())
+}
+
+/// What the `_selector` façade shows of one descriptor: (fd, events, reader or None, writer or None).
+type Watched = (RawFd, u8, Option<Py<PyAny>>, Option<Py<PyAny>>);
+
+#[pymethods]
+impl LoopCore {
+    /// Call *callback(\*args)* whenever *fd* is readable, until removed; replaces what was there.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::watch(slf, fd, READ, callback, args)
+    }
+
+    /// Call *callback(\*args)* whenever *fd* is writable, until removed; replaces what was there.
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer(
+        slf: &Bound<'_, Self>,
+        fd: &Bound<'_, PyAny>,
+        callback: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::watch(slf, fd, WRITE, callback, args)
+    }
+
+    /// Stop watching *fd* for reading; whether it was watched.
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::forget(slf, fd, READ)
+    }
+
+    /// Stop watching *fd* for writing; whether it was watched.
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Self::forget(slf, fd, WRITE)
+    }
+
+    /// All watched descriptors, for the `_selector` façade.
+    fn _watched(slf: &Bound<'_, Self>) -> Vec<Watched> {
+        let py = slf.py();
+        let rows: Vec<(RawFd, u8, [Option<Obj>; 2])> = slf.get().reactor.with(|r| {
+            let rows = r.iter().flat_map(Reactor::iter);
+            // SAFETY: alive, as the reactor owns them; the copies are references of their own.
+            rows.inspect(|(_, _, c)| c.iter().flatten().for_each(|&c| unsafe { ffi::Py_INCREF(c) })).collect()
+        });
+        let own = |callback| {
+            // SAFETY: the references made just above.
+            unsafe { Bound::from_owned_ptr(py, callback) }.unbind()
+        };
+        rows.into_iter()
+            .map(|(fd, events, [reader, writer])| (fd, events, reader.map(own), writer.map(own)))
+            .collect()
+    }
+
+    /// Register handles made by this loop for *fd*, as the façade's register() and modify() are asked.
+    #[pyo3(signature = (fd, reader, writer))]
+    fn _watch_handles(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+        reader: Option<&Bound<'_, PyAny>>,
+        writer: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get();
+        fetch(py, core.check_fork(py))?;
+        for (direction, handle) in [(READ, reader), (WRITE, writer)] {
+            let side = usize::from(direction == WRITE);
+            let now = core.reactor.with(|r| r.as_ref().and_then(|r| r.get(fd)?[side]));
+            match handle {
+                Some(handle) if now == Some(handle.as_ptr()) => {}
+                // SAFETY: reads the type of a living object.
+                Some(handle) if unsafe { is_native(handle.as_ptr()) } => {
+                    core.register(py, fd, direction, handle)?;
+                }
+                Some(_) => {
+                    return Err(PyTypeError::new_err(
+                        "PyLoop watches descriptors for its own handles: use loop.add_reader() or add_writer()",
+                    ))
+                }
+                None => {
+                    let old = core.reactor.with(|r| r.as_mut().and_then(|r| r.unset(fd, direction)));
+                    release_cancelled(py, old)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stop watching *fd* in both directions; KeyError if it is not watched.
+    fn _unwatch(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<()> {
+        let core = slf.get();
+        let known = core.reactor.with(|r| r.as_ref().and_then(|r| r.get(fd)).is_some());
+        if !known {
+            return Err(PyKeyError::new_err(format!("{fd} is not registered")));
+        }
+        core.unwatch(fd, READ);
+        core.unwatch(fd, WRITE);
+        Ok(())
+    }
+
+    /// The descriptor of the kernel object that the loop waits on, or -1.
+    fn _reactor_fileno(&self) -> RawFd {
+        self.reactor.with(|r| r.as_ref().map_or(-1, Reactor::as_raw_fd))
+    }
+}

@@ -1,0 +1,153 @@
+"""``PyLoop``: the native core and asyncio's own event loop, and only what the two need to meet.
+
+What runs once per callback, timer or wake-up is native (``_native.LoopCore``); what runs once per connection, process or
+program is inherited from ``asyncio.SelectorEventLoop``. ARCHITECTURE.md has the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from asyncio import events, selector_events
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import _cold, _native
+from ._selector import ReactorSelector
+
+if TYPE_CHECKING:
+    import socket
+
+
+_cold.set_up()
+
+
+class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
+    """An asyncio event loop written in Rust. Takes no arguments: it brings its own selector.
+
+    Everything of ``asyncio.SelectorEventLoop`` works as documented there. ``call_soon_batch()`` is an addition.
+    Methods are not thread-safe unless they say so. A loop may run on one thread and later on another.
+
+    Raises OSError if the kernel has no more descriptors.
+    """
+
+    # Slots for all that the inherited __init__ sets: instances then have no dictionary, and the
+    # interpreter's specialised look-ups of methods stay open.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_clock_resolution",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_csock",
+        "_current_handle",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_facade",
+        "_internal_fds",
+        "_old_agen_hooks",
+        "_signal_handlers",
+        "_ssock",
+        "_timer_cancelled_count",
+        "_transports",
+        "_unix_server_sockets",
+        "slow_callback_duration",
+    )
+
+    _csock: socket.socket | None
+    _ssock: socket.socket | None
+    _current_handle: asyncio.Handle | None
+
+    def __init__(self) -> None:
+        self._open()
+        self._facade: ReactorSelector | None = None
+        super().__init__(ReactorSelector(self))
+
+    @property
+    def _selector(self) -> ReactorSelector | None:
+        return self._facade
+
+    @_selector.setter
+    def _selector(self, selector: ReactorSelector | None) -> None:
+        # __init__ sets the façade, close() sets None.
+        if selector is not None and (type(selector) is not ReactorSelector or selector._loop is not self):
+            raise RuntimeError("PyLoop waits in its own reactor: _selector cannot be replaced")
+        self._facade = selector
+
+    def run_forever(self) -> None:
+        """Run until stop() is called.
+
+        Raises RuntimeError if the loop is closed, is running already, or another loop runs in this thread.
+        SystemExit and KeyboardInterrupt of a callback leave the loop, which can run again.
+        Source: asyncio.BaseEventLoop.run_forever.
+        """
+        self._run_forever_setup()
+        try:
+            self._run(sys.getswitchinterval())
+        finally:
+            self._run_forever_cleanup()
+
+    if sys.version_info < (3, 13):
+
+        def _run_forever_setup(self) -> None:
+            self._check_closed()
+            self._check_running()
+            self._set_coroutine_origin_tracking(self._debug)
+            self._old_agen_hooks = sys.get_asyncgen_hooks()
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook,
+                finalizer=self._asyncgen_finalizer_hook,
+            )
+            events._set_running_loop(self)
+
+        def _run_forever_cleanup(self) -> None:
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*self._old_agen_hooks)
+
+    # The native core wakes itself by an eventfd. The pair of sockets of asyncio's self-pipe is made only for signals:
+    # signal.set_wakeup_fd() writes single bytes, which an eventfd refuses.
+
+    def _make_self_pipe(self) -> None:
+        self._ssock = self._csock = None
+        self._internal_fds += 1
+
+    def _close_self_pipe(self) -> None:
+        if self._csock is not None:
+            super()._close_self_pipe()
+        self._internal_fds -= 1
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Call *callback(\\*args)* on the loop whenever the process receives *sig*.
+
+        Only in the main thread. Raises ValueError for a number that is no signal, RuntimeError for one that cannot be caught.
+        Source: asyncio.unix_events._UnixSelectorEventLoop.add_signal_handler.
+        """
+        made = self._csock is None and not self.is_closed()
+        if made:
+            super()._make_self_pipe()
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        except BaseException:
+            if made:
+                super()._close_self_pipe()
+            raise
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Remove the handler of *sig*; whether there was one.
+
+        Source: asyncio.unix_events._UnixSelectorEventLoop.remove_signal_handler.
+        """
+        removed = super().remove_signal_handler(sig)
+        if not self._signal_handlers and self._csock is not None:
+            super()._close_self_pipe()
+        return removed
+
+
+_cold.adopt(PyLoop)
+assert issubclass(PyLoop, selector_events.BaseSelectorEventLoop)
