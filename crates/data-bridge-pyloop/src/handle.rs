@@ -351,13 +351,13 @@ unsafe fn cancel(h: *mut Handle) -> Raises<()> {
             // In one of asyncio's own lists: asyncio counts it.
             core.timer_handle_cancelled((*h).owner, h.cast())?;
         }
+        (*h).cancelled = 1;
         if core.is_debug() {
             // Kept for messages about a handle that has lost its callback.
             let text = checked(ffi::PyObject_Repr(h.cast()))?;
             clear(&mut (*h).repr);
             (*h).repr = text;
         }
-        (*h).cancelled = 1;
         drop_callback(h);
     }
     Ok(())

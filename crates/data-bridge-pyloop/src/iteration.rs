@@ -91,7 +91,7 @@ impl LoopCore {
             let timeout = if ready || self.is_stopping() { Some(0) } else { self.until_deadline() };
             let count = self.wait(py, timeout)?;
             self.drain_inbox();
-            self.dispatch(count);
+            self.dispatch(py, count)?;
         }
         self.expire();
         self.run_batch(slf)
@@ -171,12 +171,16 @@ impl LoopCore {
     }
 
     /// Turns the events of the last wait into ready entries. No user code yet.
-    fn dispatch(&self, count: usize) {
+    fn dispatch(&self, py: Python<'_>, count: usize) -> Raises<()> {
+        let mut stale = false;
         for index in 0..count {
             let event = self.events.with(|e| e.as_ref().and_then(|e| e.get(index)));
             let Some((token, readiness)) = event else { continue };
             let ready = self.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)));
-            let Some((fd, _, callbacks)) = ready else { continue };
+            let Some((fd, _, callbacks)) = ready else {
+                stale = true;
+                continue;
+            };
             for (direction, callback) in [READ, WRITE].into_iter().zip(callbacks) {
                 let Some(callback) = callback else { continue };
                 // SAFETY: the reactor's reference keeps the handle alive; only native handles are registered.
@@ -190,6 +194,12 @@ impl LoopCore {
                 self.ready.with(|ready| ready.push(entry));
             }
         }
+        if stale {
+            // Left alone, such an event comes again at once and for ever.
+            let renewed = self.reactor.with(|r| r.as_mut().map_or(Ok(()), Reactor::renew));
+            renewed.map_err(|error| raise_os(py, &error))?;
+        }
+        Ok(())
     }
 
     /// Moves due timers, in order, to the ready queue.

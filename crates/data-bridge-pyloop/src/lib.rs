@@ -29,6 +29,8 @@ use pyo3::prelude::*;
 /// The native half of `data_bridge.pyloop`.
 #[pymodule(gil_used = true)]
 mod _native {
+    use pyo3::exceptions::PyImportError;
+    use pyo3::ffi;
     use pyo3::prelude::*;
 
     use crate::py::errors::fetch;
@@ -56,7 +58,14 @@ mod _native {
         task: Bound<'_, PyAny>,
         task_step: Bound<'_, PyAny>,
         task_wakeup: Bound<'_, PyAny>,
-    ) {
+    ) -> PyResult<()> {
+        // Here and not in `init`: a subinterpreter that comes second gets the module from PyO3's own cache.
+        // SAFETY: attached: both only return pointers.
+        if unsafe { ffi::PyInterpreterState_Get() != ffi::PyInterpreterState_Main() } {
+            return Err(PyImportError::new_err(
+                "its types and cached objects belong to the main interpreter, and this is a subinterpreter",
+            ));
+        }
         imports::COLD.set(cold.into_ptr());
         imports::ASYNCIO_HANDLE.set(handle.into_ptr());
         imports::ASYNCIO_TIMER_HANDLE.set(timer_handle.into_ptr());
@@ -65,6 +74,7 @@ mod _native {
         imports::TASK_STEP_TYPE.set(task_step.get_type().into_any().into_ptr());
         // SAFETY: attached; the specimen is alive.
         unsafe { imports::learn_wakeup(task_wakeup.as_ptr()) };
+        Ok(())
     }
 
     /// Put the raw methods on the class PyLoop itself, where the interpreter's specialised calls find them.

@@ -200,6 +200,8 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
         if mode & NOT_PLAIN != 0 || !core.is_mine() {
             return returned(core.call_soon_long(slf, &a, mode, "call_soon"));
         }
+        // What a thread sent before this call runs before it.
+        core.drain_inbox();
         let callback = a.get(0);
         // Steps and wake-ups of C tasks: asyncio's C code throws their handle away.
         if !a.context.is_null() && mode & mode::HANDLES == 0 {
@@ -334,6 +336,7 @@ impl LoopCore {
     /// Takes over the entry's references.
     fn publish(&self, entry: Entry) -> Raises<()> {
         if self.is_mine() {
+            self.drain_inbox();
             self.ready.with(|ready| ready.push(entry));
             return Ok(());
         }
@@ -536,6 +539,7 @@ impl LoopCore {
                     pushed?;
                 }
             } else if self.is_mine() {
+                self.drain_inbox();
                 self.ready.with(|ready| ready.append(&mut entries));
                 return Ok(());
             } else {

@@ -8,13 +8,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Nanoseconds of the monotonic clock that Python's `time.monotonic()` reads.
+///
+/// Through the C library: rustix parses the vDSO itself, and crashes under valgrind, which has none.
 #[inline]
 pub fn monotonic_nanos() -> u64 {
     #[cfg(target_os = "macos")]
-    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::UptimeRaw;
+    const CLOCK: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
     #[cfg(not(target_os = "macos"))]
-    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
-    let t = rustix::time::clock_gettime(CLOCK);
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a timespec of ours. The clock always exists, so the call cannot fail.
+    unsafe { libc::clock_gettime(CLOCK, &mut t) };
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 

@@ -18,8 +18,10 @@ To choose it where somebody else makes the loop, pass ``loop_factory=pyloop.new_
 from __future__ import annotations
 
 try:
+    # The native module before all else: were it missing, its own absence should be the cause, not an
+    # import of it half-way through another module.
+    from ._native import __version__  # noqa: I001
     from ._loop import PyLoop
-    from ._native import __version__
 except Exception as error:
     from ._diagnose import import_error
 

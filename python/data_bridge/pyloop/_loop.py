@@ -145,8 +145,16 @@ class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
         """
         removed = super().remove_signal_handler(sig)
         if not self._signal_handlers and self._csock is not None:
-            super()._close_self_pipe()
+            if self.is_running():
+                # asyncio removes a cancelled handler while it reads from these sockets: close them afterwards.
+                self.call_soon(self._close_signal_pipe)
+            else:
+                self._close_signal_pipe()
         return removed
+
+    def _close_signal_pipe(self) -> None:
+        if not self._signal_handlers and self._csock is not None:
+            super()._close_self_pipe()
 
 
 _cold.adopt(PyLoop)

@@ -26,19 +26,9 @@ impl Poll for Poller {
         Ok(Self { epoll, wake })
     }
 
-    fn watch(&self, fd: RawFd, token: u64, interest: u8, registered: u8) -> io::Result<()> {
-        let mut flags = EpollFlags::empty();
-        flags.set(EpollFlags::IN, interest & READ != 0);
-        flags.set(EpollFlags::OUT, interest & WRITE != 0);
-        if registered != 0 {
-            match sys::epoll_modify(&self.epoll, fd, token, flags) {
-                // The descriptor was closed behind our back, and its number is in use again.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                other => return other,
-            }
-        }
+    fn add(&self, fd: RawFd, token: u64, interest: u8) -> io::Result<()> {
+        let flags = flags(interest);
         match sys::epoll_add(&self.epoll, fd, token, flags) {
-            // A duplicate of a closed descriptor can keep its registration alive.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 sys::epoll_modify(&self.epoll, fd, token, flags)
             }
@@ -46,7 +36,14 @@ impl Poll for Poller {
         }
     }
 
-    fn unwatch(&self, fd: RawFd, _registered: u8) {
+    fn modify(&self, fd: RawFd, token: u64, interest: u8, _registered: u8) -> io::Result<bool> {
+        match sys::epoll_modify(&self.epoll, fd, token, flags(interest)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    fn remove(&self, fd: RawFd, _registered: u8) {
         // Fails only where the kernel has dropped the registration itself (closed descriptor): as wished.
         drop(sys::epoll_delete(&self.epoll, fd));
     }
@@ -58,6 +55,13 @@ impl Poll for Poller {
     fn as_raw_fd(&self) -> RawFd {
         sys::raw(&self.epoll)
     }
+}
+
+fn flags(interest: u8) -> EpollFlags {
+    let mut flags = EpollFlags::empty();
+    flags.set(EpollFlags::IN, interest & READ != 0);
+    flags.set(EpollFlags::OUT, interest & WRITE != 0);
+    flags
 }
 
 /// Room for the events of one wait.

@@ -31,10 +31,12 @@ pub const WRITE: u8 = 2;
 pub trait Poll: Sized {
     /// Makes a poller that can also be woken by another thread.
     fn new() -> io::Result<Self>;
-    /// Starts watching, or changes what is watched; `registered` is what the caller believes is watched now.
-    fn watch(&self, fd: RawFd, token: u64, interest: u8, registered: u8) -> io::Result<()>;
+    /// Starts watching `fd`.
+    fn add(&self, fd: RawFd, token: u64, interest: u8) -> io::Result<()>;
+    /// Changes what is watched from `registered`; false if the kernel does not know the descriptor (any more).
+    fn modify(&self, fd: RawFd, token: u64, interest: u8, registered: u8) -> io::Result<bool>;
     /// Stops watching; a descriptor that is already closed is no error.
-    fn unwatch(&self, fd: RawFd, registered: u8);
+    fn remove(&self, fd: RawFd, registered: u8);
     /// Wakes a waiting thread.
     fn wake(&self) -> io::Result<()>;
     /// The kernel object's descriptor, itself pollable.
@@ -82,18 +84,22 @@ impl<T: Copy> Reactor<T> {
     /// Watches `fd` in one direction, and returns the callback that stood there before.
     pub fn set(&mut self, fd: RawFd, direction: u8, callback: T) -> io::Result<Option<T>> {
         let index = fd as usize;
-        let slot = self.table.get(index).and_then(Option::as_ref);
-        let registered = slot.map_or(0, |w| w.interest);
-        let generation = match slot {
-            Some(w) => w.generation,
-            None => {
+        let known = self.table.get(index).and_then(Option::as_ref).map(|w| (w.interest, w.generation));
+        let registered = known.map_or(0, |(interest, _)| interest);
+        let interest = registered | direction;
+        let generation = match known {
+            Some((_, generation))
+                if self.poller.modify(fd, token(generation, fd), interest, registered)? =>
+            {
+                generation
+            }
+            // New, or closed behind our back and its number in use again: events of the old file must not count.
+            _ => {
                 self.generation = self.generation.wrapping_add(1);
+                self.poller.add(fd, token(self.generation, fd), interest)?;
                 self.generation
             }
         };
-        let interest = registered | direction;
-        let token = u64::from(generation) << 32 | index as u64;
-        self.poller.watch(fd, token, interest, registered)?;
         if index >= self.table.len() {
             self.table.resize_with(index + 1, || None);
         }
@@ -103,6 +109,7 @@ impl<T: Copy> Reactor<T> {
         }
         let w = slot.get_or_insert(Watched { callbacks: [None; 2], interest, generation });
         w.interest = interest;
+        w.generation = generation;
         Ok(w.callbacks[side(direction)].replace(callback))
     }
 
@@ -112,13 +119,12 @@ impl<T: Copy> Reactor<T> {
         let w = slot.as_mut()?;
         let callback = w.callbacks[side(direction)].take()?;
         let (registered, interest) = (w.interest, w.interest & !direction);
-        let token = u64::from(w.generation) << 32 | fd as u64;
         if interest != 0 {
             // An error means that the descriptor was closed behind our back: no event will come, as wished.
-            drop(self.poller.watch(fd, token, interest, registered));
+            drop(self.poller.modify(fd, token(w.generation, fd), interest, registered));
             w.interest = interest;
         } else {
-            self.poller.unwatch(fd, registered);
+            self.poller.remove(fd, registered);
             *slot = None;
             self.watched -= 1;
         }
@@ -165,14 +171,17 @@ impl<T: Copy> Reactor<T> {
             .collect()
     }
 
-    /// After a fork, in the child: the kernel object is shared with the parent, so let go of it and watch the same
-    /// descriptors with a new one. Descriptors that have been closed meanwhile are kept in the table without events.
+    /// Watches the same descriptors with a new kernel object.
+    ///
+    /// For a forked child, whose object is shared with its parent; and for an event that belongs to nothing in the table:
+    /// a descriptor was closed while a duplicate of it stays open, so the kernel goes on reporting it and offers no way to stop.
+    /// Descriptors that have been closed meanwhile are kept in the table without events.
     pub fn renew(&mut self) -> io::Result<()> {
         self.poller = Poller::new()?;
         for (fd, w) in self.table.iter().enumerate() {
             if let Some(w) = w {
-                let token = u64::from(w.generation) << 32 | fd as u64;
-                if let Err(error) = self.poller.watch(fd as RawFd, token, w.interest, 0) {
+                let token = token(w.generation, fd as RawFd);
+                if let Err(error) = self.poller.add(fd as RawFd, token, w.interest) {
                     if error.raw_os_error() != Some(libc::EBADF) {
                         return Err(error);
                     }
@@ -181,6 +190,12 @@ impl<T: Copy> Reactor<T> {
         }
         Ok(())
     }
+}
+
+/// What the kernel hands back with an event: the descriptor, and which of its lives.
+#[inline]
+fn token(generation: u32, fd: RawFd) -> u64 {
+    u64::from(generation) << 32 | fd as u64
 }
 
 #[inline]
