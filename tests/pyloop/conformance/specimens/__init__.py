@@ -1,0 +1,1 @@
+"""Made-up test modules on which `test_runner.py` checks the runner itself."""

@@ -1,0 +1,1 @@
+"""Shared machinery of the behaviour tests; no test lives here."""
