@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from support.descriptors import open_descriptors, opened_since
 
-from data_bridge.pyloop import PyLoop, new_event_loop
+from data_bridge.pyloop import PyLoop, _native, new_event_loop
 
 LoopFactory = Callable[[], asyncio.SelectorEventLoop]
 
@@ -97,17 +97,21 @@ def pyloop(pyloop_factory: LoopFactory) -> PyLoop:
 
 @pytest.fixture(autouse=True)
 def leak_audit(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After the test: no descriptor, thread, signal handler or unraised warning is left."""
+    """After the test: no native handle, descriptor, thread, signal handler or warning is left."""
     if request.node.get_closest_marker("leaves_traces"):
         yield
         return
     descriptors = open_descriptors()
     threads = set(threading.enumerate())
     signals = _signal_state()
+    handles = _native._live_handles()
     yield
-    gc.collect()
     left_threads = _threads_beyond(threads)
     assert not left_threads, f"threads left behind: {left_threads}"
+    gc.collect()
+    # pytest keeps what caplog has seen until after this.
+    if "caplog" not in request.fixturenames:
+        assert _native._live_handles() <= handles, "native handles left alive"
     left = opened_since(descriptors)
     assert not left, f"descriptors left open: {left}"
     assert _signal_state() == signals, "signal handlers or the wake-up descriptor were left changed"
@@ -127,6 +131,8 @@ def _tracked_factory(
     yield make
     for loop in made:
         _close(loop)
+        # pytest holds the loop a while longer; what its handler has kept goes now.
+        loop.set_exception_handler(None)
     made.clear()
     reports = list(unhandled)
     unhandled.clear()

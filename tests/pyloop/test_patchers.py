@@ -33,8 +33,8 @@ def make(leak_audit: None) -> Iterator[Made]:
         return made[-1]
 
     yield build
-    for loop in made:
-        loop.close()
+    while made:
+        made.pop().close()
 
 
 async def _ordinary_day(loop: Any) -> str:

@@ -5,6 +5,10 @@
 //! They cannot inherit from asyncio's classes (those have `__slots__`): `__class__` answers `isinstance`.
 //!
 //! Who touches what: everything here belongs to whichever thread is attached; `position` belongs to the timer queue.
+//!
+//! Garbage: a handle that waits in a queue is not tracked by the collector, so that young collections never walk the queue.
+//! It is tracked as soon as somebody else holds it when it is run, cancelled or dropped; and `track_queued` tracks all that wait
+//! before a full collection, so that a loop left behind with its handles is found.
 
 use std::ffi::{c_char, c_int, c_void, CStr};
 use std::mem::offset_of;
@@ -59,13 +63,34 @@ static TIMER_HANDLE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 /// How many handles are alive, for the leak checks of the tests.
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// Freed handles ready for use again.
-struct FreeList {
-    len: usize,
-    handles: [*mut Handle; FREE],
+/// Freed handles of one class, ready for use again. Each is an empty shell with its class and a count of one.
+struct FreeList(Vec<*mut Handle>);
+
+/// Most handles kept for each class; what is above [`IDLE_FREE`] is given back while the loop is idle.
+const MOST_FREE: usize = 1 << 16;
+const IDLE_FREE: usize = 1 << 10;
+/// Most given back at once, so that nobody waits for it.
+const TRIM: usize = 256;
+static FREE: [LoopCell<FreeList>; 2] =
+    [LoopCell::new(FreeList(Vec::new())), LoopCell::new(FreeList(Vec::new()))];
+
+/// Gives back a part of what a past burst has left: for a loop that is about to sleep.
+pub fn trim_free_lists() {
+    for free in &FREE {
+        let excess = free.with(|free| {
+            let len = free.0.len();
+            free.0.split_off(len.saturating_sub(TRIM).max(IDLE_FREE).min(len))
+        });
+        for h in excess {
+            // SAFETY: attached, as every user of a LoopCell; the shell is empty and nobody else knows it.
+            unsafe {
+                let kind = ffi::Py_TYPE(h.cast());
+                ffi::PyObject_GC_Del(h.cast());
+                ffi::Py_DECREF(kind.cast());
+            }
+        }
+    }
 }
-const FREE: usize = 2048;
-static FREE_LIST: LoopCell<FreeList> = LoopCell::new(FreeList { len: 0, handles: [null_mut(); FREE] });
 
 /// The callable with its arguments and context, on the way from a handle to the call.
 pub struct Call {
@@ -93,6 +118,20 @@ impl Timer for TimerRef {
     }
 }
 
+/// Releases a queue's reference to a handle, native or not. If somebody else still holds it, the garbage collector must see it.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; the caller owns the reference.
+pub unsafe fn let_go(o: Obj) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if is_native(o) && ffi::Py_REFCNT(o) > 1 {
+            (*o.cast::<Handle>()).track();
+        }
+        ffi::Py_DECREF(o);
+    }
+}
+
 /// Whether `o` is exactly a native `Handle` or `TimerHandle`.
 ///
 /// # Safety
@@ -115,7 +154,7 @@ fn count_alive(change: isize) {
     ALIVE.store(ALIVE.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
 }
 
-/// A new handle, tracked by the garbage collector. Takes over the reference to `context`; borrows the rest.
+/// A new handle, not yet tracked by the garbage collector. Takes over the reference to `context`; borrows the rest.
 ///
 /// # Safety
 /// Attached; `args` points to `count` living objects; `timer` says which class.
@@ -130,23 +169,17 @@ unsafe fn create(
 ) -> Raises<*mut Handle> {
     // SAFETY: all fields are written before the collector learns of the object; each stored pointer is a new reference.
     unsafe {
-        let kind = if timer { &TIMER_HANDLE } else { &HANDLE }.load(Ordering::Relaxed);
-        let recycled = FREE_LIST.with(|free| {
-            if free.len == 0 {
-                return null_mut();
+        let h = match FREE[usize::from(timer)].with(|free| free.0.pop()) {
+            Some(shell) => shell,
+            None => {
+                let kind = if timer { &TIMER_HANDLE } else { &HANDLE }.load(Ordering::Relaxed);
+                let made = ffi::PyObject_GC_New::<Handle>(kind);
+                if made.is_null() {
+                    ffi::Py_DECREF(context);
+                    return Err(Raised);
+                }
+                made
             }
-            free.len -= 1;
-            free.handles[free.len]
-        });
-        let h: *mut Handle = if recycled.is_null() {
-            let made = ffi::PyObject_GC_New::<Handle>(kind);
-            if made.is_null() {
-                ffi::Py_DECREF(context);
-                return Err(Raised);
-            }
-            made
-        } else {
-            ffi::PyObject_Init(recycled.cast(), kind).cast()
         };
         count_alive(1);
         (*h).callback = new_ref(callback);
@@ -171,7 +204,6 @@ unsafe fn create(
         } else {
             (*h).more = tuple(args, count);
         }
-        ffi::PyObject_GC_Track(h.cast());
         if count > INLINE && (*h).more.is_null() {
             ffi::Py_DECREF(h.cast());
             return Err(Raised);
@@ -241,6 +273,21 @@ impl Handle {
         // SAFETY: the caller's promise.
         unsafe { clear(&mut self.source_traceback) };
         self.source_traceback = traceback;
+    }
+
+    /// Lets the garbage collector see the handle; from here on it does.
+    ///
+    /// # Safety
+    /// Attached; the handle is complete.
+    #[inline]
+    pub unsafe fn track(&mut self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let o: Obj = (&raw mut self.ob_base).cast();
+            if ffi::PyObject_GC_IsTracked(o) == 0 {
+                ffi::PyObject_GC_Track(o.cast());
+            }
+        }
     }
 
     /// Whether nobody but the holder of the one reference can reach this handle.
@@ -352,6 +399,8 @@ unsafe fn cancel(h: *mut Handle) -> Raises<()> {
             core.timer_handle_cancelled((*h).owner, h.cast())?;
         }
         (*h).cancelled = 1;
+        // Out of its queue: whoever holds it now may hold it in a cycle.
+        (*h).track();
         if core.is_debug() {
             // Kept for messages about a handle that has lost its callback.
             let text = checked(ffi::PyObject_Repr(h.cast()))?;
@@ -393,22 +442,53 @@ unsafe extern "C" fn dealloc(o: Obj) {
         for slot in references(h) {
             clear(slot);
         }
+        // The free list's own reference; without it the memory is given back.
+        ffi::Py_INCREF(o);
+        recycle(h);
+    }
+}
+
+/// Puts the empty shell of a dead handle into its free list.
+#[inline(always)]
+unsafe fn recycle(h: *mut Handle) {
+    // SAFETY: nobody knows the object any more, and all its references are released.
+    unsafe {
         count_alive(-1);
-        let kind = ffi::Py_TYPE(o);
-        let exact = is_native(o);
-        let kept = exact
-            && FREE_LIST.with(|free| {
-                let room = free.len < FREE;
+        let kind = ffi::Py_TYPE(h.cast());
+        let timer = kind == TIMER_HANDLE.load(Ordering::Relaxed);
+        if timer || kind == HANDLE.load(Ordering::Relaxed) {
+            let kept = FREE[usize::from(timer)].with(|free| {
+                let room = free.0.len() < MOST_FREE;
                 if room {
-                    free.handles[free.len] = h;
-                    free.len += 1;
+                    free.0.push(h);
                 }
                 room
             });
-        if !kept {
-            ffi::PyObject_GC_Del(o.cast());
+            if kept {
+                return;
+            }
         }
+        ffi::PyObject_GC_Del(h.cast());
         ffi::Py_DECREF(kind.cast());
+    }
+}
+
+/// Releases a private handle whose call was taken out: a short cut for `Py_DECREF` with the same effect.
+///
+/// # Safety
+/// Attached; `h.is_private()` holds, the caller owns the one reference, and `take_call` has emptied it.
+#[inline(always)]
+pub unsafe fn retire(h: *mut Handle) {
+    // SAFETY: the caller's promise. An untracked handle without extras holds nothing but its owner.
+    unsafe {
+        let extras = [(*h).source_traceback, (*h).repr, (*h).when_given];
+        if extras != [null_mut(); 3] || ffi::PyObject_GC_IsTracked(h.cast()) != 0 {
+            ffi::Py_DECREF(h.cast());
+            return;
+        }
+        let owner = std::mem::replace(&mut (*h).owner, null_mut());
+        recycle(h);
+        ffi::Py_DECREF(owner);
     }
 }
 

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::ffi;
 
 use crate::clock;
-use crate::handle::{is_native, Handle};
+use crate::handle::{is_native, retire, trim_free_lists, Handle};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::{fetch, guarded, raise_os};
 use crate::py::object::{new_ref, Obj, Owned, Raised, Raises};
@@ -142,6 +142,7 @@ impl LoopCore {
         let waited = if timeout_nanos == Some(0) {
             events.wait(fd, Some(0))
         } else {
+            trim_free_lists();
             self.waker.announce_sleep();
             let timeout_nanos = match self.inbox.is_waiting() || self.is_stopping() {
                 true => Some(0),
@@ -254,13 +255,14 @@ impl LoopCore {
                 return Ok(());
             }
             if !(*h).is_private() {
+                (*h).track();
                 let result = self.run_shared(slf, h);
                 ffi::Py_DECREF(h.cast());
                 return result;
             }
             // Nobody else can see this handle: empty it, and free its shell before the call, which may want it again.
             let mut call = (*h).take_call();
-            ffi::Py_DECREF(h.cast());
+            retire(h);
             let result = match call.run() {
                 Ok(()) => Ok(()),
                 Err(Raised) => self.report_call(slf, &call),
@@ -329,8 +331,8 @@ impl LoopCore {
         // SAFETY: attached; the handle's reference is ours.
         unsafe {
             let handle = Owned::from_new(self.handle_of(slf, entry)?)?;
-            if is_native(handle.as_ptr()) && (*handle.as_ptr().cast::<Handle>()).cancelled != 0 {
-                return Ok(());
+            if is_native(handle.as_ptr()) {
+                (*handle.as_ptr().cast::<Handle>()).track();
             }
             self.call_cold(c"run_timed", &[slf, handle.as_ptr()]).map(drop)
         }
@@ -340,7 +342,9 @@ impl LoopCore {
     fn report_call(&self, slf: Obj, call: &crate::handle::Call) -> Raises<()> {
         // SAFETY: the call's references are alive; the new handle takes its own.
         self.report(slf, |_| unsafe {
-            crate::handle::handle_for_call(slf, call).map(|h| h.cast())
+            let h = crate::handle::handle_for_call(slf, call)?;
+            (*h).track();
+            Ok(h.cast())
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! - [`loop_impl`]: the loop object; [`iteration`]: running it; [`schedule`]: `call_soon` and its kin; [`watch`]: descriptors;
 //!   [`task`]: futures and tasks; [`modes`]: what happens when somebody replaces a part of it
-//! - [`handle`]: Handle and TimerHandle; [`ready_queue`]: what is ready, and what other threads send
+//! - [`handle`]: Handle and TimerHandle; [`ready_queue`]: what is ready, and what other threads send;
+//!   [`garbage`]: what the collector sees of it
 //! - plain Rust, without Python: [`timer_queue`], [`reactor`], [`waker`], [`clock`], [`fork`], [`sys`]
 //! - [`py`]: the edge to Python
 
@@ -10,6 +11,7 @@
 
 pub mod clock;
 pub mod fork;
+pub mod garbage;
 pub mod handle;
 pub mod iteration;
 pub mod loop_impl;
@@ -36,6 +38,8 @@ mod _native {
     use crate::py::errors::fetch;
     use crate::py::imports;
 
+    #[pymodule_export]
+    use crate::garbage::_before_collection;
     #[pymodule_export]
     use crate::loop_impl::LoopCore;
 

@@ -11,9 +11,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::ffi;
 
-use crate::clock;
 use crate::fork;
-use crate::handle::TimerRef;
+use crate::garbage;
+use crate::handle::{self, TimerRef};
 use crate::iteration::Breath;
 use crate::py::cell::LoopCell;
 use crate::py::errors::{fetch, raise_os};
@@ -154,6 +154,18 @@ impl LoopCore {
         taken
     }
 
+    /// The handles that wait in the queues or watch descriptors, borrowed.
+    pub(crate) fn each_handle(&self, mut visit: impl FnMut(Obj)) {
+        let own = |entry: &&Entry| entry.context.is_null();
+        self.ready.with(|q| q.iter().filter(own).for_each(|entry| visit(entry.callable)));
+        self.inbox.peek(|q| q.iter().filter(own).for_each(|entry| visit(entry.callable)));
+        self.timers.with(|q| q.iter().for_each(|t| visit(t.0.cast())));
+        self.reactor.with(|r| {
+            let watched = r.iter().flat_map(Reactor::iter);
+            watched.flat_map(|(_, _, c)| c.into_iter().flatten()).for_each(&mut visit);
+        });
+    }
+
     pub(crate) fn take_timers(&self) -> Vec<Obj> {
         let timers = self.timers.with(TimerQueue::take_all);
         timers
@@ -170,8 +182,10 @@ impl LoopCore {
 /// Releases references taken out of a loop.
 pub(crate) fn release_all(_py: Python<'_>, taken: Vec<Obj>) {
     for reference in taken {
-        // SAFETY: owned or null, taken out of every queue; attached, as the token shows.
-        unsafe { ffi::Py_XDECREF(reference) };
+        if !reference.is_null() {
+            // SAFETY: owned, taken out of every queue; attached, as the token shows.
+            unsafe { handle::let_go(reference) };
+        }
     }
 }
 
@@ -230,6 +244,7 @@ impl LoopCore {
         core.kept.with(|k| std::mem::replace(&mut k.loop_keyword, keyword.into_ptr()));
         core.set_mode(mode::CLOSED, false);
         drop(old);
+        garbage::enlist(core);
         Ok(())
     }
 
@@ -248,13 +263,6 @@ impl LoopCore {
         core.events.with(|e| *e = None);
         release_all(slf.py(), taken);
         Ok(())
-    }
-
-    /// The loop's clock, in seconds: that of time.monotonic().
-    ///
-    /// Source: asyncio.BaseEventLoop.time. Safe from any thread.
-    fn time(&self) -> f64 {
-        clock::seconds()
     }
 
     /// Stop running after the current iteration; callbacks that are ready in it still run.
@@ -411,6 +419,7 @@ impl LoopCore {
 
 impl Drop for LoopCore {
     fn drop(&mut self) {
+        garbage::strike(self);
         // Dropped by the interpreter when the object dies: attached. The kernel objects close themselves.
         self.__clear__();
     }

@@ -19,6 +19,19 @@ use crate::ready_queue::{Entry, ReadyQueue};
 /// The bits that `_cold.classify` decides.
 const FOUND_OUT: u8 = mode::STOCK | mode::CALL_AT | mode::HANDLES;
 
+/// A handle in one of asyncio's containers is on its own before the garbage collector.
+///
+/// # Safety
+/// Attached; `o` is alive.
+unsafe fn track(o: Obj) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if is_native(o) {
+            (*o.cast::<Handle>()).track();
+        }
+    }
+}
+
 impl LoopCore {
     /// The mode, up to date with patches of the class, its bases and the instance.
     #[inline(always)]
@@ -62,12 +75,14 @@ impl LoopCore {
             self.drain_inbox();
             for entry in self.ready.with(ReadyQueue::take_all) {
                 let handle = Owned::from_new(self.handle_of(slf, entry)?)?;
+                track(handle.as_ptr());
                 ffi::PyList_Append(ready.as_ptr(), handle.as_ptr());
             }
             let scheduled = Owned::from_new(ffi::PyList_New(0))?;
             for timer in self.take_timers() {
                 (*timer.cast::<Handle>()).scheduled = 1;
                 let timer = Owned::from_new(timer)?;
+                track(timer.as_ptr());
                 ffi::PyList_Append(scheduled.as_ptr(), timer.as_ptr());
             }
             let pair = self.call_cold(c"stock_containers", &[ready.as_ptr(), scheduled.as_ptr()])?;
@@ -136,6 +151,7 @@ impl LoopCore {
     pub(crate) fn stock_push(&self, handle: Obj) -> Raises<()> {
         // SAFETY: attached; the containers exist in stock mode, a reference of our own keeps the deque.
         unsafe {
+            track(handle);
             let deque = Owned::from_new(new_ref(self.kept.with(|k| k.ready)))?;
             let name = Owned::from_new(ffi::PyUnicode_InternFromString(c"append".as_ptr()))?;
             let args = [deque.as_ptr(), handle];
@@ -153,6 +169,7 @@ impl LoopCore {
     pub(crate) fn stock_push_timer(&self, h: *mut Handle) -> Raises<()> {
         // SAFETY: as `stock_push`; the timer is alive and in no native queue.
         unsafe {
+            track(h.cast());
             let heap = Owned::from_new(new_ref(self.kept.with(|k| k.scheduled)))?;
             self.call_cold(c"heappush", &[heap.as_ptr(), h.cast()])?;
             (*h).scheduled = 1;

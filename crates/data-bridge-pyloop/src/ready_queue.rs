@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::ffi;
 
+use crate::handle;
 use crate::py::object::Obj;
 
 /// A queue that has grown beyond this many entries gives its memory back when it runs empty.
@@ -42,7 +43,7 @@ impl Entry {
     pub unsafe fn release(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            ffi::Py_XDECREF(self.callable);
+            handle::let_go(self.callable);
             ffi::Py_XDECREF(self.argument);
             ffi::Py_XDECREF(self.context);
         }
@@ -121,7 +122,9 @@ impl Inbox {
     pub fn push(&self, batch: impl IntoIterator<Item = Entry>) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.extend(batch);
-        self.waiting.store(true, Ordering::SeqCst);
+        if !self.waiting.load(Ordering::Relaxed) {
+            self.waiting.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Whether something waits: one load, for the loop to look on each pass.

@@ -577,7 +577,10 @@ impl LoopCore {
             let h = new_handle(slf, entry.callable, args.as_ptr(), count, entry.context);
             ffi::Py_DECREF(entry.callable);
             ffi::Py_XDECREF(entry.argument);
-            Ok(h?.cast())
+            let h = h?;
+            // In no queue, so the collector must see it.
+            (*h).track();
+            Ok(h.cast())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `create_future` and `create_task`, without a Python frame, for asyncio's own C Future and Task.
+//! What asyncio's C Future and Task ask of their loop: `create_future`, `create_task`, `get_debug`, `time`, without a Python frame.
 //!
 //! No Task of our own: introspection, eager tasks and `isinstance` depend on asyncio's. Debug mode, a task factory and
 //! arguments this room does not know go to asyncio's own Python code.
@@ -7,6 +7,7 @@ use std::ptr::null_mut;
 
 use pyo3::ffi;
 
+use crate::clock;
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::imports::{FUTURE, TASK};
 use crate::py::object::{checked, new_ref, raise, Obj, Owned, Raised, Raises};
@@ -35,7 +36,7 @@ unsafe extern "C" fn create_future(slf: Obj, _: Obj) -> Obj {
     // SAFETY: the interpreter's calling convention; the method descriptor has checked the type of `slf`.
     unsafe {
         let core = LoopCore::from_ptr(slf);
-        let result = core.loop_keyword().and_then(|keywords| {
+        let result = core.loop_keyword(slf).and_then(|keywords| {
             let empty = Owned::from_new(ffi::PyTuple_New(0))?;
             instantiate(FUTURE.get(), empty.as_ptr(), keywords.as_ptr())
         });
@@ -53,13 +54,18 @@ unsafe extern "C" fn create_task(slf: Obj, args: *const Obj, count: isize, keywo
         if !plain || !known_keywords(keywords) {
             return core.create_task_long(slf, args, count, keywords).unwrap_or(null_mut());
         }
-        core.create_plain_task(args, keywords).unwrap_or(null_mut())
+        core.create_plain_task(slf, args, keywords).unwrap_or(null_mut())
     }
 }
 
 unsafe extern "C" fn get_debug(slf: Obj, _: Obj) -> Obj {
     // SAFETY: as `create_future`.
     unsafe { ffi::PyBool_FromLong(LoopCore::from_ptr(slf).is_debug().into()) }
+}
+
+unsafe extern "C" fn time(_: Obj, _: Obj) -> Obj {
+    // SAFETY: as `create_future`.
+    unsafe { ffi::PyFloat_FromDouble(clock::seconds()) }
 }
 
 /// Whether the keywords are none but `name` and `context`.
@@ -76,23 +82,28 @@ unsafe fn known_keywords(keywords: Obj) -> bool {
 }
 
 impl LoopCore {
-    /// `{"loop": self}`; it exists from `_open` to `close`, and is made anew for a future of a closed loop.
+    /// `{"loop": self}`: kept from `_open` to `close`, and made anew for a future of a closed loop, which asyncio allows.
     #[inline(always)]
-    fn loop_keyword(&self) -> Raises<Owned> {
+    fn loop_keyword(&self, slf: Obj) -> Raises<Owned> {
         let keywords = self.kept.with(|k| k.loop_keyword);
-        if keywords.is_null() {
-            // SAFETY: attached.
-            return Err(unsafe { raise(ffi::PyExc_RuntimeError, "Event loop is closed") });
+        // SAFETY: attached; owned by the loop, and ours keeps it over the call.
+        unsafe {
+            if !keywords.is_null() {
+                return Owned::from_new(new_ref(keywords));
+            }
+            let made = Owned::from_new(ffi::PyDict_New())?;
+            if ffi::PyDict_SetItemString(made.as_ptr(), c"loop".as_ptr(), slf) != 0 {
+                return Err(Raised);
+            }
+            Ok(made)
         }
-        // SAFETY: owned by the loop; ours keeps it over the call.
-        unsafe { Owned::from_new(new_ref(keywords)) }
     }
 
     #[inline(always)]
-    unsafe fn create_plain_task(&self, args: *const Obj, keywords: Obj) -> Raises<Obj> {
+    unsafe fn create_plain_task(&self, slf: Obj, args: *const Obj, keywords: Obj) -> Raises<Obj> {
         // SAFETY: `create_task` has checked the arguments; the tuple gets a reference of its own.
         unsafe {
-            let shared = self.loop_keyword()?;
+            let shared = self.loop_keyword(slf)?;
             let positional = Owned::from_new(ffi::PyTuple_New(1))?;
             ffi::PyTuple_SET_ITEM(positional.as_ptr(), 0, new_ref(*args));
             if keywords.is_null() {
@@ -137,7 +148,7 @@ impl LoopCore {
 }
 
 /// The raw methods of the class.
-pub fn methods() -> [ffi::PyMethodDef; 3] {
+pub fn methods() -> [ffi::PyMethodDef; 4] {
     [
         ffi::PyMethodDef {
             ml_name: c"create_future".as_ptr(),
@@ -154,6 +165,15 @@ A new asyncio.Future of this loop. Source: asyncio.BaseEventLoop.create_future."
             ml_doc: c"create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n\
 Schedule a coroutine as an asyncio.Task, or as what the task factory makes of it.\n\n\
 Raises RuntimeError if the loop is closed. Source: asyncio.BaseEventLoop.create_task."
+                .as_ptr(),
+        },
+        ffi::PyMethodDef {
+            ml_name: c"time".as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: time },
+            ml_flags: ffi::METH_NOARGS,
+            ml_doc: c"time($self, /)\n--\n\n\
+The loop's clock, in seconds: that of time.monotonic().\n\n\
+Source: asyncio.BaseEventLoop.time. Safe from any thread."
                 .as_ptr(),
         },
         ffi::PyMethodDef {

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import gc
 import heapq
 import os
 import sys
 import traceback
 from asyncio import base_events, events, format_helpers
-from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from . import _native
@@ -81,8 +81,11 @@ def adopt_timer(loop: PyLoop, timer: asyncio.TimerHandle) -> None:
 
 def run_foreign(loop: PyLoop, handle: asyncio.Handle) -> None:
     """Run a Handle that was made in Python."""
-    if not handle.cancelled():
-        handle._run()
+    try:
+        if not handle.cancelled():
+            handle._run()
+    finally:
+        del handle  # as run_timed()
 
 
 def run_timed(loop: PyLoop, handle: asyncio.Handle) -> None:
@@ -95,9 +98,13 @@ def run_timed(loop: PyLoop, handle: asyncio.Handle) -> None:
         handle._run()
         took = loop.time() - started
         if took >= loop.slow_callback_duration:
-            logger.warning("Executing %s took %.3f seconds", _format_handle(handle), took)
+            base_events.logger.warning(
+                "Executing %s took %.3f seconds", _format_handle(handle), took
+            )
     finally:
         loop._current_handle = None
+        # The frame of an exception must not keep the handle, and so its task, alive.
+        del handle
 
 
 def report(loop: PyLoop, handle: Any, exception: BaseException) -> None:
@@ -190,6 +197,7 @@ def set_up() -> None:
         task_step=step,
         task_wakeup=wakeup,
     )
+    gc.callbacks.append(_native._before_collection)
     os.register_at_fork(after_in_child=_native._after_fork)
 
 
