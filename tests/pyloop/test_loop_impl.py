@@ -106,8 +106,8 @@ def test_stop_counts_once(loop: asyncio.SelectorEventLoop) -> None:
     loop.stop()
     loop.stop()
     loop.run_forever()
-    loop.call_later(0.001, loop.stop)
     begun = time.monotonic()
+    loop.call_later(0.001, loop.stop)
     loop.run_forever()
     assert time.monotonic() - begun >= 0.001
 
@@ -378,8 +378,8 @@ def test_run_once_from_outside_sleeps_until_a_timer_is_due(
     loop: asyncio.SelectorEventLoop,
 ) -> None:
     ran: list[str] = []
-    loop.call_later(0.005, ran.append, "timer")
     begun = time.monotonic()
+    loop.call_later(0.005, ran.append, "timer")
     while not ran:
         loop._run_once()
     assert time.monotonic() - begun >= 0.005

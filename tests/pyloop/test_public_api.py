@@ -294,7 +294,10 @@ def test_importing_loads_nothing_beyond_asyncio_and_the_package() -> None:
         """
     )
     loaded = json.loads(child.stdout)
-    assert [name for name in loaded if not name.startswith("data_bridge")] in (["__future__", "gc"], ["gc"])
+    assert [name for name in loaded if not name.startswith("data_bridge")] in (
+        ["__future__", "gc"],
+        ["gc"],
+    )
 
 
 @pytest.mark.slow

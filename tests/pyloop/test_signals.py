@@ -226,8 +226,8 @@ def test_a_python_handler_does_not_end_the_sleep_of_the_loop(
     loop: asyncio.SelectorEventLoop, python_handler: list[int]
 ) -> None:
     sender = _send_later(0.005)
-    loop.call_later(0.02, loop.stop)
     begun = time.monotonic()
+    loop.call_later(0.02, loop.stop)
     loop.run_forever()
     sender.join()
     assert time.monotonic() - begun >= 0.02

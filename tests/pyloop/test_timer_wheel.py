@@ -242,8 +242,8 @@ def test_a_cancelled_timer_does_not_hold_the_loop_awake_or_asleep(
 ) -> None:
     for _ in range(200):
         loop.call_later(0.001, loop.stop).cancel()
-    loop.call_later(0.02, loop.stop)
     begun = time.monotonic()
+    loop.call_later(0.02, loop.stop)
     run_asleep(loop)
     assert time.monotonic() - begun >= 0.02
 

@@ -277,8 +277,8 @@ def test_many_wake_ups_leave_no_stale_one_behind(loop: asyncio.SelectorEventLoop
         loop.call_soon_threadsafe(int)
     run_one_pass(loop)
     run_one_pass(loop)
-    loop.call_later(0.01, loop.stop)
     begun, cpu = time.monotonic(), time.process_time()
+    loop.call_later(0.01, loop.stop)
     run_asleep(loop)
     assert time.monotonic() - begun >= 0.01
     assert time.process_time() - cpu < 0.009

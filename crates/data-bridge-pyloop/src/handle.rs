@@ -19,6 +19,7 @@ use pyo3::ffi;
 
 use crate::loop_impl::LoopCore;
 use crate::py::cell::LoopCell;
+use crate::py::errors::entry;
 use crate::py::imports::{ASYNCIO_HANDLE, ASYNCIO_TIMER_HANDLE};
 use crate::py::object::{checked, clear, new_ref, none, raise, Obj, Raised, Raises};
 use crate::timer_queue::{Timer, ABSENT};
@@ -539,10 +540,10 @@ unsafe extern "C" fn tp_clear(o: Obj) -> c_int {
 
 unsafe extern "C" fn py_cancel(o: Obj, _: Obj) -> Obj {
     // SAFETY: a method of the type: `o` is a handle, alive for the call.
-    match unsafe { cancel(o.cast()) } {
+    entry("cancel", || match unsafe { cancel(o.cast()) } {
         Ok(()) => none(),
         Err(Raised) => null_mut(),
-    }
+    })
 }
 
 unsafe extern "C" fn py_cancelled(o: Obj, _: Obj) -> Obj {
@@ -557,14 +558,13 @@ unsafe extern "C" fn py_get_context(o: Obj, _: Obj) -> Obj {
 
 unsafe extern "C" fn py_run(o: Obj, _: Obj) -> Obj {
     // SAFETY: as `py_cancel`.
-    unsafe {
+    entry("_run", || unsafe {
         let h: *mut Handle = o.cast();
-        let core = LoopCore::from_ptr((*h).owner);
-        match core.run_shared((*h).owner, h) {
+        match LoopCore::from_ptr((*h).owner).run_shared((*h).owner, h) {
             Ok(()) => none(),
             Err(Raised) => null_mut(),
         }
-    }
+    })
 }
 
 unsafe extern "C" fn py_when(o: Obj, _: Obj) -> Obj {

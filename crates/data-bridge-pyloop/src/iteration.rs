@@ -144,7 +144,7 @@ impl LoopCore {
         } else {
             trim_free_lists();
             self.waker.announce_sleep();
-            let timeout_nanos = match self.inbox.is_waiting() || self.is_stopping() {
+            let timeout_nanos = match self.has_work()? {
                 true => Some(0),
                 false => timeout_nanos,
             };
@@ -171,6 +171,23 @@ impl LoopCore {
         Ok(count)
     }
 
+    /// Whether something came between the last look and the announcement of a sleep.
+    fn has_work(&self) -> Raises<bool> {
+        if self.inbox.is_waiting() || self.is_stopping() {
+            return Ok(true);
+        }
+        // In stock mode other threads push to asyncio's own deque.
+        let deque = self.kept.with(|k| k.ready);
+        if !self.has(mode::STOCK) || deque.is_null() {
+            return Ok(false);
+        }
+        // SAFETY: attached; the loop owns the deque.
+        match unsafe { ffi::PyObject_Size(deque) } {
+            -1 => Err(Raised),
+            size => Ok(size != 0),
+        }
+    }
+
     /// Turns the events of the last wait into ready entries. No user code yet.
     fn dispatch(&self, py: Python<'_>, count: usize) -> Raises<()> {
         let mut stale = false;
@@ -182,17 +199,23 @@ impl LoopCore {
                 stale = true;
                 continue;
             };
+            // References of our own first: giving up a cancelled handle may run Python code that removes the other.
+            for callback in callbacks.into_iter().flatten() {
+                // SAFETY: the reactor's reference keeps it alive until here.
+                unsafe { new_ref(callback) };
+            }
             for (direction, callback) in [READ, WRITE].into_iter().zip(callbacks) {
                 let Some(callback) = callback else { continue };
-                // SAFETY: the reactor's reference keeps the handle alive; only native handles are registered.
-                if unsafe { (*callback.cast::<Handle>()).cancelled } != 0 {
-                    // Cancelled by its holder instead of removed: stop watching, as asyncio's `_process_events`.
-                    self.unwatch(fd, direction);
-                    continue;
+                // SAFETY: alive by our reference; only native handles are registered.
+                unsafe {
+                    if (*callback.cast::<Handle>()).cancelled == 0 {
+                        self.ready.with(|ready| ready.push(Entry::handle(callback)));
+                    } else {
+                        // Cancelled by its holder instead of removed: stop watching, as asyncio's `_process_events`.
+                        ffi::Py_DECREF(callback);
+                        self.unwatch(fd, direction);
+                    }
                 }
-                // SAFETY: as above; the queue gets a reference of its own.
-                let entry = Entry::handle(unsafe { new_ref(callback) });
-                self.ready.with(|ready| ready.push(entry));
             }
         }
         if stale {
@@ -422,7 +445,7 @@ impl LoopCore {
         let py = slf.py();
         let core = slf.get();
         fetch(py, core.check_fork(py))?;
-        let nanos = timeout.map_or(None, clock::sleep_nanos);
+        let nanos = timeout.and_then(clock::sleep_nanos);
         let count = fetch(py, core.wait(py, nanos))?;
         // Other threads push straight to asyncio's deque in stock mode; in plain mode the next iteration looks.
         Ok((0..count)

@@ -34,6 +34,7 @@ mod _native {
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
     use pyo3::prelude::*;
+    use pyo3::types::PyString;
 
     use crate::py::errors::fetch;
     use crate::py::imports;
@@ -53,15 +54,15 @@ mod _native {
 
     /// Take what the native half needs from asyncio: called once by `_cold`, before the first loop.
     #[pyfunction]
-    #[pyo3(signature = (*, cold, handle, timer_handle, future, task, task_step, task_wakeup))]
+    #[pyo3(signature = (*, cold, handle, timer_handle, futures, tasks, task_step, task_wakeup))]
     fn _set_up(
         cold: Bound<'_, PyAny>,
         handle: Bound<'_, PyAny>,
         timer_handle: Bound<'_, PyAny>,
-        future: Bound<'_, PyAny>,
-        task: Bound<'_, PyAny>,
-        task_step: Bound<'_, PyAny>,
-        task_wakeup: Bound<'_, PyAny>,
+        futures: &Bound<'_, PyAny>,
+        tasks: &Bound<'_, PyAny>,
+        task_step: Option<Bound<'_, PyAny>>,
+        task_wakeup: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         // Here and not in `init`: a subinterpreter that comes second gets the module from PyO3's own cache.
         // SAFETY: attached: both only return pointers.
@@ -73,11 +74,17 @@ mod _native {
         imports::COLD.set(cold.into_ptr());
         imports::ASYNCIO_HANDLE.set(handle.into_ptr());
         imports::ASYNCIO_TIMER_HANDLE.set(timer_handle.into_ptr());
-        imports::FUTURE.set(future.into_ptr());
-        imports::TASK.set(task.into_ptr());
-        imports::TASK_STEP_TYPE.set(task_step.get_type().into_any().into_ptr());
-        // SAFETY: attached; the specimen is alive.
-        unsafe { imports::learn_wakeup(task_wakeup.as_ptr()) };
+        imports::FUTURE.set(futures.getattr("Future")?.into_ptr());
+        imports::TASK.set(tasks.getattr("Task")?.into_ptr());
+        imports::FUTURES.set(futures.getattr("__dict__")?.into_ptr());
+        imports::TASKS.set(tasks.getattr("__dict__")?.into_ptr());
+        imports::FUTURE_NAME.set(PyString::intern(futures.py(), "Future").into_any().into_ptr());
+        imports::TASK_NAME.set(PyString::intern(tasks.py(), "Task").into_any().into_ptr());
+        if let (Some(step), Some(wakeup)) = (task_step, task_wakeup) {
+            imports::TASK_STEP_TYPE.set(step.get_type().into_any().into_ptr());
+            // SAFETY: attached; the specimen is alive.
+            unsafe { imports::learn_wakeup(wakeup.as_ptr()) };
+        }
         Ok(())
     }
 

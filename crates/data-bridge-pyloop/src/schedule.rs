@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use crate::clock;
 use crate::handle::{new_handle, new_timer_handle, Handle, INLINE};
 use crate::loop_impl::{mode, LoopCore};
+use crate::py::errors::entry;
 use crate::py::imports::{is_task_step, is_task_wakeup};
 use crate::py::object::{checked, is_none_or_null, new_ref, none, raise, Obj, Owned, Raised, Raises};
 use crate::ready_queue::Entry;
@@ -187,7 +188,7 @@ fn returned(result: Raises<Obj>) -> Obj {
 
 unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: the interpreter's calling convention; the method descriptor has checked the type of `slf`.
-    unsafe {
+    entry("call_soon", || unsafe {
         let core = LoopCore::from_ptr(slf);
         let a = match Arguments::read("call_soon", &["callback"], args, count, keywords) {
             Ok(a) => a,
@@ -231,7 +232,7 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
             }
             Err(Raised) => null_mut(),
         }
-    }
+    })
 }
 
 unsafe extern "C" fn call_soon_threadsafe(
@@ -241,7 +242,7 @@ unsafe extern "C" fn call_soon_threadsafe(
     keywords: Obj,
 ) -> Obj {
     // SAFETY: as `call_soon`.
-    unsafe {
+    entry("call_soon_threadsafe", || unsafe {
         let core = LoopCore::from_ptr(slf);
         let name = "call_soon_threadsafe";
         let a = match Arguments::read(name, &["callback"], args, count, keywords) {
@@ -262,12 +263,12 @@ unsafe extern "C" fn call_soon_threadsafe(
             core.publish(Entry::handle(new_ref(h.cast())))?;
             Ok(h.cast())
         }))
-    }
+    })
 }
 
 unsafe extern "C" fn call_later(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: as `call_soon`.
-    unsafe {
+    entry("call_later", || unsafe {
         let core = LoopCore::from_ptr(slf);
         let required = &["delay", "callback"];
         let a = match Arguments::read("call_later", required, args, count, keywords) {
@@ -284,12 +285,12 @@ unsafe extern "C" fn call_later(slf: Obj, args: *const Obj, count: isize, keywor
             return returned(core.plain_timer(slf, when, null_mut(), &a));
         }
         returned(core.call_later_long(slf, &a, mode))
-    }
+    })
 }
 
 unsafe extern "C" fn call_at(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: as `call_soon`.
-    unsafe {
+    entry("call_at", || unsafe {
         let core = LoopCore::from_ptr(slf);
         let required = &["when", "callback"];
         let a = match Arguments::read("call_at", required, args, count, keywords) {
@@ -305,12 +306,12 @@ unsafe extern "C" fn call_at(slf: Obj, args: *const Obj, count: isize, keywords:
             return returned(core.plain_timer(slf, ffi::PyFloat_AS_DOUBLE(when), null_mut(), &a));
         }
         returned(core.call_at_long(slf, &a, mode, "call_at"))
-    }
+    })
 }
 
 unsafe extern "C" fn call_soon_batch(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: as `call_soon`.
-    unsafe {
+    entry("call_soon_batch", || unsafe {
         let core = LoopCore::from_ptr(slf);
         let a = match Arguments::read("call_soon_batch", &["callbacks"], args, count, keywords) {
             Ok(a) => a,
@@ -328,7 +329,7 @@ unsafe extern "C" fn call_soon_batch(slf: Obj, args: *const Obj, count: isize, k
             return null_mut();
         }
         returned(core.queue_batch(slf, &a).map(|()| none()))
-    }
+    })
 }
 
 impl LoopCore {

@@ -117,6 +117,57 @@ mod linux {
     }
 }
 
+#[cfg(target_os = "macos")]
+pub use macos::*;
+
+#[cfg(target_os = "macos")]
+mod macos {
+    use super::*;
+    use rustix::event::{kqueue, Timespec};
+    use rustix::io::Errno;
+
+    pub use rustix::event::kqueue::{
+        Event as KernelEvent, EventFilter as KernelFilter, EventFlags as KernelFlags,
+        UserDefinedFlags, UserFlags,
+    };
+
+    /// kqueue(2), close-on-exec.
+    ///
+    /// Apple's kernel sets that flag itself, but documents it nowhere; CPython's `select.kqueue()` sets it too.
+    pub fn kqueue() -> io::Result<OwnedFd> {
+        let queue = kqueue::kqueue()?;
+        rustix::io::fcntl_setfd(&queue, rustix::io::FdFlags::CLOEXEC)?;
+        Ok(queue)
+    }
+
+    /// kevent(2) with one change, without waiting; with no room for events, so its error is the change's own.
+    pub fn kevent_change(queue: &OwnedFd, change: KernelEvent) -> io::Result<()> {
+        let nothing: &mut [KernelEvent] = &mut [];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the kernel keeps no pointer of ours (`udata` is a number). rustix asks that watched descriptors outlive the
+        // queue, which kqueue(2) makes harmless: close() removes what refers to the descriptor.
+        match unsafe { kqueue::kevent_timespec(queue, &[change], nothing, Some(&at_once)) } {
+            // Changes are applied before anything that a signal can interrupt (kqueue(2) of FreeBSD says so under EINTR).
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for events on the kqueue descriptor `queue`; `None` waits for ever. Returns how many of `events` were written.
+    pub fn kevent_wait(
+        queue: RawFd,
+        events: &mut [KernelEvent],
+        timeout_nanos: Option<u64>,
+    ) -> io::Result<usize> {
+        let timeout = timeout_nanos.map(|n| Timespec {
+            tv_sec: (n / 1_000_000_000) as i64,
+            tv_nsec: (n % 1_000_000_000) as _,
+        });
+        // SAFETY: nothing is registered here, and the kernel writes at most `events.len()` events.
+        Ok(unsafe { kqueue::kevent_timespec(borrow(queue), &[], events, timeout.as_ref()) }?)
+    }
+}
+
 /// The number of a descriptor.
 pub fn raw(fd: &OwnedFd) -> RawFd {
     fd.as_fd().as_raw_fd()

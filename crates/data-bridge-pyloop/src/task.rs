@@ -9,7 +9,8 @@ use pyo3::ffi;
 
 use crate::clock;
 use crate::loop_impl::{mode, LoopCore};
-use crate::py::imports::{FUTURE, TASK};
+use crate::py::errors::entry;
+use crate::py::imports::{Import, FUTURE, FUTURES, FUTURE_NAME, TASK, TASKS, TASK_NAME};
 use crate::py::object::{checked, new_ref, raise, Obj, Owned, Raised, Raises};
 
 /// An instance of `class`, made as a call would make it but without the call's own argument handling.
@@ -32,30 +33,45 @@ unsafe fn instantiate(class: Obj, args: Obj, keywords: Obj) -> Raises<Obj> {
     }
 }
 
+/// Whether asyncio's module still has the class that it had at set-up: nest_asyncio, for one, puts its Python twin there.
+///
+/// # Safety
+/// Attached.
+#[inline(always)]
+unsafe fn is_current(module: &Import, name: &Import, class: &Import) -> bool {
+    // SAFETY: a dict and an interned str, kept for good; the result is borrowed and only compared.
+    unsafe { ffi::PyDict_GetItem(module.get(), name.get()) == class.get() }
+}
+
 unsafe extern "C" fn create_future(slf: Obj, _: Obj) -> Obj {
     // SAFETY: the interpreter's calling convention; the method descriptor has checked the type of `slf`.
-    unsafe {
+    entry("create_future", || unsafe {
         let core = LoopCore::from_ptr(slf);
         let result = core.loop_keyword(slf).and_then(|keywords| {
             let empty = Owned::from_new(ffi::PyTuple_New(0))?;
+            if !is_current(&FUTURES, &FUTURE_NAME, &FUTURE) {
+                let create = c"create_future";
+                return core.call_cold(create, &[slf]).map(Owned::into_ptr);
+            }
             instantiate(FUTURE.get(), empty.as_ptr(), keywords.as_ptr())
         });
         result.unwrap_or(null_mut())
-    }
+    })
 }
 
 unsafe extern "C" fn create_task(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
     // SAFETY: as `create_future`; keyword values follow the positional ones.
-    unsafe {
+    entry("create_task", || unsafe {
         let core = LoopCore::from_ptr(slf);
         let plain = !core.has(mode::CLOSED | mode::DEBUG | mode::STOCK)
             && count == 1
-            && core.kept.with(|k| k.task_factory.is_null());
+            && core.kept.with(|k| k.task_factory.is_null())
+            && is_current(&TASKS, &TASK_NAME, &TASK);
         if !plain || !known_keywords(keywords) {
             return core.create_task_long(slf, args, count, keywords).unwrap_or(null_mut());
         }
         core.create_plain_task(slf, args, keywords).unwrap_or(null_mut())
-    }
+    })
 }
 
 unsafe extern "C" fn get_debug(slf: Obj, _: Obj) -> Obj {

@@ -275,7 +275,7 @@ mod tests {
                 0 => {
                     // Cancel one that is still pending.
                     let pick = random() as usize % keys.len();
-                    let (&id, &key) = keys.iter().nth(pick % 50.min(keys.len())).unwrap();
+                    let (&id, &key) = keys.iter().nth(pick % 50.min(keys.len())).expect("one was just put in");
                     assert_eq!(queue.remove(probes[id as usize].position.get()).id, id);
                     model.remove(&key);
                     keys.remove(&id);
@@ -283,7 +283,7 @@ mod tests {
                 1 => {
                     now += 0.25;
                     while let Some(p) = queue.pop_due(now) {
-                        let (&key, &id) = model.iter().next().unwrap();
+                        let (&key, &id) = model.iter().next().expect("the queue has one");
                         assert_eq!(p.id, id);
                         assert!(key.0 <= sortable(now));
                         model.remove(&key);

@@ -1,7 +1,8 @@
 """The cold half of the native core: what it calls rarely, and asyncio's own code is right for.
 
-Owns the reports of exceptions and of slow callbacks, the checks of debug mode, the decision which part of a loop was
-replaced (see ``modes.rs``), and the one-time set-up of the native module from asyncio's own objects.
+Owns the reports of exceptions and of slow callbacks, the checks of debug mode, the decision which
+part of a loop was replaced (see ``modes.rs``), and the one-time set-up of the native module from
+asyncio's own objects.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import heapq
 import os
 import sys
 import traceback
-from asyncio import base_events, events, format_helpers
+from asyncio import base_events, events, format_helpers, futures, tasks
 from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._views import ReadyView, ScheduledView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from ._loop import PyLoop
 
@@ -37,12 +38,13 @@ _loop_class: type | None = None
 ready_view = ReadyView
 scheduled_view = ScheduledView
 heappush = heapq.heappush
+create_future = base_events.BaseEventLoop.create_future
 create_task = base_events.BaseEventLoop.create_task
 stock_run_once = base_events.BaseEventLoop._run_once  # type: ignore[attr-defined]
 _format_handle: Callable[[object], str] = base_events._format_handle  # type: ignore[attr-defined]
-_format_callback_source: Callable[..., str] = format_helpers._format_callback_source  # type: ignore[attr-defined]
-# From 3.12.? and 3.13 on the arguments are shown in debug mode only.
-_takes_debug = "debug" in _format_callback_source.__code__.co_varnames  # type: ignore[attr-defined]
+_format_callback_source: Callable[..., str] = format_helpers._format_callback_source
+# Later versions show the arguments in debug mode only.
+_takes_debug = "debug" in _format_callback_source.__code__.co_varnames
 
 
 def classify(loop: PyLoop) -> int:
@@ -98,7 +100,7 @@ def run_timed(loop: PyLoop, handle: asyncio.Handle) -> None:
         handle._run()
         took = loop.time() - started
         if took >= loop.slow_callback_duration:
-            base_events.logger.warning(
+            base_events.logger.warning(  # type: ignore[attr-defined]
                 "Executing %s took %.3f seconds", _format_handle(handle), took
             )
     finally:
@@ -135,15 +137,21 @@ def extract_stack() -> traceback.StackSummary:
     return format_helpers.extract_stack(sys._getframe(1))
 
 
-def _specimens() -> tuple[object, object]:
+def _specimens() -> tuple[object | None, object | None]:
     """The callables by which asyncio's C Task asks for its next step, and is woken by a future.
 
-    They have no public name: a task on a loop of one method shows them.
+    They have no public name: a task on a loop of one method shows them. None where there is no C Task.
     """
+    try:
+        from _asyncio import Future, Task
+    except ImportError:
+        return None, None
     seen: list[Callable[..., object]] = []
 
     class Probe:
-        def call_soon(self, callback: Callable[..., object], *args: object, context: object) -> None:
+        def call_soon(
+            self, callback: Callable[..., object], *args: object, context: object
+        ) -> None:
             seen.append(callback)
 
         def get_debug(self) -> bool:
@@ -160,8 +168,8 @@ def _specimens() -> tuple[object, object]:
     context = contextvars.Context()
     try:
         events._set_running_loop(probe)
-        future: asyncio.Future[None] = asyncio.Future(loop=probe)
-        task = asyncio.Task(wait(future), loop=probe, context=context)
+        future: asyncio.Future[None] = Future(loop=probe)
+        task = Task(wait(future), loop=probe, context=context)
         context.run(seen[0])
         future.set_result(None)
         context.run(seen[1], future)
@@ -192,8 +200,8 @@ def set_up() -> None:
         cold=sys.modules[__name__],
         handle=events.Handle,
         timer_handle=events.TimerHandle,
-        future=asyncio.Future,
-        task=asyncio.Task,
+        futures=futures,
+        tasks=tasks,
         task_step=step,
         task_wakeup=wakeup,
     )

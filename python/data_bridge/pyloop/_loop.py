@@ -1,7 +1,8 @@
 """``PyLoop``: the native core and asyncio's own event loop, and only what the two need to meet.
 
-What runs once per callback, timer or wake-up is native (``_native.LoopCore``); what runs once per connection, process or
-program is inherited from ``asyncio.SelectorEventLoop``. ARCHITECTURE.md has the table.
+What runs once per callback, timer or wake-up is native (``_native.LoopCore``); what runs once per
+connection, process or program is inherited from ``asyncio.SelectorEventLoop``. ARCHITECTURE.md has
+the table.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import asyncio
 import sys
 import threading
 from asyncio import events, selector_events
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, TypeVarTuple, Unpack
 
 from . import _cold, _native
 from ._selector import ReactorSelector
@@ -19,15 +20,44 @@ from ._selector import ReactorSelector
 if TYPE_CHECKING:
     import socket
 
+    class _SelectorEventLoop(asyncio.SelectorEventLoop):
+        """asyncio's own loop with those of its private names that typeshed leaves out."""
+
+        _csock: socket.socket | None
+        _ssock: socket.socket | None
+        _current_handle: asyncio.Handle | None
+        _internal_fds: int
+        _signal_handlers: dict[int, asyncio.Handle]
+
+        def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[object, object]) -> None: ...
+        def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[object, object]) -> None: ...
+        def _check_callback(self, callback: object, method: str) -> None: ...
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _check_thread(self) -> None: ...
+        def _close_self_pipe(self) -> None: ...
+        def _make_self_pipe(self) -> None: ...
+        def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+
+        if sys.version_info >= (3, 13):
+
+            def _run_forever_cleanup(self) -> None: ...
+            def _run_forever_setup(self) -> None: ...
+
+else:
+    _SelectorEventLoop = asyncio.SelectorEventLoop
+
+_Ts = TypeVarTuple("_Ts")
 
 _cold.set_up()
 
 
-class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
+class PyLoop(_native.LoopCore, _SelectorEventLoop):
     """An asyncio event loop written in Rust. Takes no arguments: it brings its own selector.
 
-    Everything of ``asyncio.SelectorEventLoop`` works as documented there. ``call_soon_batch()`` is an addition.
-    Methods are not thread-safe unless they say so. A loop may run on one thread and later on another.
+    Everything of ``asyncio.SelectorEventLoop`` works as documented there. ``call_soon_batch()`` is
+    an addition. Methods are not thread-safe unless they say so. A loop may run on one thread and
+    later on another.
 
     Raises OSError if the kernel has no more descriptors.
     """
@@ -56,10 +86,6 @@ class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
         "slow_callback_duration",
     )
 
-    _csock: socket.socket | None
-    _ssock: socket.socket | None
-    _current_handle: asyncio.Handle | None
-
     def __init__(self) -> None:
         self._open()
         self._facade: ReactorSelector | None = None
@@ -72,7 +98,9 @@ class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
     @_selector.setter
     def _selector(self, selector: ReactorSelector | None) -> None:
         # __init__ sets the façade, close() sets None.
-        if selector is not None and (type(selector) is not ReactorSelector or selector._loop is not self):
+        if selector is not None and (
+            type(selector) is not ReactorSelector or selector._loop is not self
+        ):
             raise RuntimeError("PyLoop waits in its own reactor: _selector cannot be replaced")
         self._facade = selector
 
@@ -110,8 +138,8 @@ class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*self._old_agen_hooks)
 
-    # The native core wakes itself by an eventfd. The pair of sockets of asyncio's self-pipe is made only for signals:
-    # signal.set_wakeup_fd() writes single bytes, which an eventfd refuses.
+    # The native core wakes itself by an eventfd. The pair of sockets of asyncio's self-pipe is made
+    # only for signals: signal.set_wakeup_fd() writes single bytes, which an eventfd refuses.
 
     def _make_self_pipe(self) -> None:
         self._ssock = self._csock = None
@@ -122,10 +150,16 @@ class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
             super()._close_self_pipe()
         self._internal_fds -= 1
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(
+        self,
+        sig: int,
+        callback: Callable[[*_Ts], object],
+        *args: Unpack[_Ts],  # noqa: UP044 - inspect cannot evaluate the text "*_Ts" of an annotation
+    ) -> None:
         """Call *callback(\\*args)* on the loop whenever the process receives *sig*.
 
-        Only in the main thread. Raises ValueError for a number that is no signal, RuntimeError for one that cannot be caught.
+        Only in the main thread. Raises ValueError for a number that is no signal, RuntimeError for
+        one that cannot be caught.
         Source: asyncio.unix_events._UnixSelectorEventLoop.add_signal_handler.
         """
         made = self._csock is None and not self.is_closed()
@@ -146,7 +180,8 @@ class PyLoop(_native.LoopCore, asyncio.SelectorEventLoop):
         removed = super().remove_signal_handler(sig)
         if not self._signal_handlers and self._csock is not None:
             if self.is_running():
-                # asyncio removes a cancelled handler while it reads from these sockets: close them afterwards.
+                # asyncio removes a cancelled handler while it reads from these sockets: close them
+                # afterwards.
                 self.call_soon(self._close_signal_pipe)
             else:
                 self._close_signal_pipe()

@@ -23,7 +23,15 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _CoroutineLike: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, None, _T]
 
-__all__ = ["LoopCore", "__version__", "_adopt", "_after_fork", "_live_handles", "_set_up"]
+__all__ = [
+    "LoopCore",
+    "__version__",
+    "_adopt",
+    "_after_fork",
+    "_before_collection",
+    "_live_handles",
+    "_set_up",
+]
 
 __version__: Final[str]
 
@@ -291,6 +299,9 @@ def _adopt(class_: type) -> None:
 
 def _after_fork() -> None:
     """Told by `os.register_at_fork` in a new child."""
+
+def _before_collection(phase: str, info: dict[str, Any]) -> None:
+    """For `gc.callbacks`: lets the collector see every waiting handle before a full collection."""
 
 def _live_handles() -> int:
     """How many native handles are alive; for tests."""

@@ -1,7 +1,8 @@
 """What ``loop._selector`` is: a façade over the native reactor, with the interface of ``selectors``.
 
-asyncio's private attribute is used by tools that step or fake a loop. It tells the truth about what is watched, and
-``select()`` really waits. A replaced ``select`` is honoured: the loop then runs asyncio's own iteration, which calls it.
+asyncio's private attribute is used by tools that step or fake a loop. It tells the truth about what
+is watched, and ``select()`` really waits. A replaced ``select`` is honoured: the loop then runs
+asyncio's own iteration, which calls it.
 """
 
 from __future__ import annotations
@@ -32,20 +33,27 @@ class ReactorSelector(selectors.BaseSelector):
         if name == "select":
             self._loop._look_again()
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def register(
+        self, fileobj: FileDescriptorLike, events: int, data: Any = None
+    ) -> selectors.SelectorKey:
         """Watch *fileobj*; *data* must be a ``(reader, writer)`` pair of this loop's handles."""
         fd = selectors._fileobj_to_fd(fileobj)  # type: ignore[attr-defined]
         if fd in self.get_map():
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
         return self._watch(fd, events, data)
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
+    def modify(
+        self, fileobj: FileDescriptorLike, events: int, data: Any = None
+    ) -> selectors.SelectorKey:
         """Change what is watched of *fileobj*."""
         return self._watch(self.get_key(fileobj).fd, events, data)
 
     def _watch(self, fd: int, events: int, data: Any) -> selectors.SelectorKey:
         if not isinstance(data, tuple) or len(data) != 2:
-            raise TypeError("PyLoop watches descriptors for its own handles: use loop.add_reader() or add_writer()")
+            raise TypeError(
+                "PyLoop watches descriptors for its own handles: "
+                "use loop.add_reader() or add_writer()"
+            )
         reader, writer = data
         self._loop._watch_handles(
             fd,

@@ -5,9 +5,10 @@ use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::object::{Raised, Raises};
+use super::object::{raise, Obj, Raised, Raises};
 
 /// Sets the OSError (of the subclass that the errno stands for) that CPython itself would raise for `error`.
 pub fn raise_os(py: Python<'_>, error: &io::Error) -> Raised {
@@ -47,6 +48,20 @@ pub fn guarded<T>(py: Python<'_>, part: &str, f: impl FnOnce() -> Raises<T>) -> 
         PyRuntimeError::new_err(text).restore(py);
         Err(Raised)
     })
+}
+
+/// Runs the body of a function that the interpreter calls directly; a panic in it becomes a RuntimeError that names the function.
+#[inline(always)]
+pub fn entry(function: &str, body: impl FnOnce() -> Obj) -> Obj {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| panicked(function, &*panic))
+}
+
+#[cold]
+fn panicked(function: &str, panic: &(dyn Any + Send)) -> Obj {
+    let text = format!("PyLoop: a panic in {function}(): {}", panic_text(panic));
+    // SAFETY: the interpreter has called `function`, so this thread is attached.
+    unsafe { raise(ffi::PyExc_RuntimeError, &text) };
+    std::ptr::null_mut()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

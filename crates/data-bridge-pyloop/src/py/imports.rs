@@ -32,10 +32,18 @@ impl Import {
 pub static ASYNCIO_HANDLE: Import = Import::new();
 /// `asyncio.events.TimerHandle`.
 pub static ASYNCIO_TIMER_HANDLE: Import = Import::new();
-/// `asyncio.Future` in C.
+/// `asyncio.Future` as it was at set-up.
 pub static FUTURE: Import = Import::new();
-/// `asyncio.Task` in C.
+/// `asyncio.Task` as it was at set-up.
 pub static TASK: Import = Import::new();
+/// The dictionary of `asyncio.futures`, where `Future` may be replaced.
+pub static FUTURES: Import = Import::new();
+/// The dictionary of `asyncio.tasks`, where `Task` may be replaced.
+pub static TASKS: Import = Import::new();
+/// The interned name "Future".
+pub static FUTURE_NAME: Import = Import::new();
+/// The interned name "Task".
+pub static TASK_NAME: Import = Import::new();
 /// `data_bridge.pyloop._loop.PyLoop` itself: exact instances take the short ways.
 pub static PYLOOP: Import = Import::new();
 /// The cold half of the loop: functions of `data_bridge.pyloop._cold`.
