@@ -25,8 +25,8 @@ pub fn sleep_nanos(seconds: f64) -> Option<u64> {
     if seconds == f64::INFINITY {
         return None;
     }
-    // The conversion turns what is negative, and NaN, into zero.
-    Some((seconds.min(DAY) * 1e9).ceil() as u64)
+    // The conversion turns NaN into zero.
+    Some((seconds.clamp(0.0, DAY) * 1e9).ceil() as u64)
 }
 
 #[cfg(test)]

@@ -295,7 +295,8 @@ impl Handle {
     #[inline(always)]
     pub fn is_private(&self) -> bool {
         // SAFETY: reads the count of a living object.
-        self.weakrefs.is_null() && unsafe { ffi::Py_REFCNT((&raw const self.ob_base).cast_mut()) } == 1
+        self.weakrefs.is_null()
+            && unsafe { ffi::Py_REFCNT((&raw const self.ob_base).cast_mut()) } == 1
     }
 
     /// What to call, leaving the handle without it: for a handle that is about to die.
@@ -348,7 +349,12 @@ impl Call {
             }
             let result = if self.more.is_null() {
                 let flagged = self.count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-                ffi::PyObject_Vectorcall(self.callback, self.stack.as_ptr().add(1), flagged, null_mut())
+                ffi::PyObject_Vectorcall(
+                    self.callback,
+                    self.stack.as_ptr().add(1),
+                    flagged,
+                    null_mut(),
+                )
             } else {
                 ffi::PyObject_Call(self.callback, self.more, null_mut())
             };
@@ -616,7 +622,11 @@ unsafe extern "C" fn get_class(o: Obj, _: *mut c_void) -> Obj {
     }
 }
 
-const fn method(name: &'static CStr, function: ffi::PyCFunction, doc: &'static CStr) -> ffi::PyMethodDef {
+const fn method(
+    name: &'static CStr,
+    function: ffi::PyCFunction,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
@@ -636,7 +646,13 @@ const fn member(name: &'static CStr, kind: c_int, offset: usize, flags: c_int) -
 }
 
 const fn getter(name: &'static CStr, get: ffi::getter) -> ffi::PyGetSetDef {
-    ffi::PyGetSetDef { name: name.as_ptr(), get: Some(get), set: None, doc: null(), closure: null_mut() }
+    ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get),
+        set: None,
+        doc: null(),
+        closure: null_mut(),
+    }
 }
 
 /// `T_OBJECT` of structmember.h: null reads as None.
@@ -718,7 +734,10 @@ pub unsafe fn add_types(module: Obj) -> Raises<()> {
         slot(ffi::Py_tp_getset, getters.cast()),
         slot(
             ffi::Py_tp_doc,
-            c"A scheduled callback, as asyncio.Handle. Made by the loop.".as_ptr().cast_mut().cast(),
+            c"A scheduled callback, as asyncio.Handle. Made by the loop."
+                .as_ptr()
+                .cast_mut()
+                .cast(),
         ),
         slot(0, null_mut()),
     ]);
@@ -731,13 +750,15 @@ pub unsafe fn add_types(module: Obj) -> Raises<()> {
         slot(ffi::Py_tp_getset, timer_getters.cast()),
         slot(
             ffi::Py_tp_doc,
-            c"A callback with a deadline, as asyncio.TimerHandle. Made by the loop.".as_ptr().cast_mut().cast(),
+            c"A callback with a deadline, as asyncio.TimerHandle. Made by the loop."
+                .as_ptr()
+                .cast_mut()
+                .cast(),
         ),
         slot(0, null_mut()),
     ]);
-    let flags = ffi::Py_TPFLAGS_DEFAULT
-        | ffi::Py_TPFLAGS_HAVE_GC
-        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
+    let flags =
+        ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION;
     // SAFETY: the tables above live for good and end with a zero entry, as the C API asks.
     unsafe {
         let base = add_type(

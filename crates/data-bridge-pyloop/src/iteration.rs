@@ -4,8 +4,8 @@
 //! readiness and due timers into ready entries, run what was ready by then. The wait is left out only while something is ready and no
 //! descriptor but the loop's own is watched, the clock only while no timer is pending: nobody can see the difference.
 
-use pyo3::prelude::*;
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 use crate::clock;
 use crate::handle::{is_native, retire, trim_free_lists, Handle};
@@ -138,7 +138,9 @@ impl LoopCore {
             return Ok(0);
         };
         // Taken out, because another thread may be attached while this one sleeps.
-        let Some(mut events) = self.events.with(Option::take) else { return Ok(0) };
+        let Some(mut events) = self.events.with(Option::take) else {
+            return Ok(0);
+        };
         let waited = if timeout_nanos == Some(0) {
             events.wait(fd, Some(0))
         } else {
@@ -193,7 +195,9 @@ impl LoopCore {
         let mut stale = false;
         for index in 0..count {
             let event = self.events.with(|e| e.as_ref().and_then(|e| e.get(index)));
-            let Some((token, readiness)) = event else { continue };
+            let Some((token, readiness)) = event else {
+                continue;
+            };
             let ready = self.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)));
             let Some((fd, _, callbacks)) = ready else {
                 stale = true;
@@ -248,7 +252,9 @@ impl LoopCore {
         let mut left = self.ready.with(|ready| ready.len());
         while left != 0 {
             left -= 1;
-            let Some(entry) = self.ready.with(ReadyQueue::pop) else { break };
+            let Some(entry) = self.ready.with(ReadyQueue::pop) else {
+                break;
+            };
             self.run_entry(slf, entry)?;
             if self.breath.with(Breath::count) {
                 self.breathe()?;
@@ -519,7 +525,6 @@ impl LoopCore {
         crate::loop_impl::release_all(slf.py(), slf.get().take_timers());
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,9 @@
 
 #![warn(missing_docs)]
 
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!("PyLoop runs on Linux (epoll) and macOS (kqueue) only");
+
 pub mod clock;
 pub mod fork;
 pub mod garbage;
@@ -78,8 +81,14 @@ mod _native {
         imports::TASK.set(tasks.getattr("Task")?.into_ptr());
         imports::FUTURES.set(futures.getattr("__dict__")?.into_ptr());
         imports::TASKS.set(tasks.getattr("__dict__")?.into_ptr());
-        imports::FUTURE_NAME.set(PyString::intern(futures.py(), "Future").into_any().into_ptr());
-        imports::TASK_NAME.set(PyString::intern(tasks.py(), "Task").into_any().into_ptr());
+        let names = [
+            (&imports::FUTURE_NAME, "Future"),
+            (&imports::TASK_NAME, "Task"),
+            (&imports::CONTEXT_NAME, "context"),
+        ];
+        for (import, name) in names {
+            import.set(PyString::intern(tasks.py(), name).into_any().into_ptr());
+        }
         if let (Some(step), Some(wakeup)) = (task_step, task_wakeup) {
             imports::TASK_STEP_TYPE.set(step.get_type().into_any().into_ptr());
             // SAFETY: attached; the specimen is alive.

@@ -6,10 +6,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU8, AtomicUsize, Ordering};
 
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::ffi;
 
 use crate::fork;
 use crate::garbage;
@@ -372,7 +372,11 @@ impl LoopCore {
         self.set_container(value, "_scheduled", |k| &mut k.scheduled)
     }
 
-    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         Self::set_attribute(slf, name, value.as_ptr())
     }
 
@@ -393,7 +397,8 @@ impl LoopCore {
         self.timers.with(|q| q.iter().try_for_each(|t| show(t.0.cast())))?;
         self.reactor.with(|r| {
             let watched = r.iter().flat_map(Reactor::iter);
-            let mut callbacks = watched.flat_map(|(_, _, callbacks)| callbacks.into_iter().flatten());
+            let mut callbacks =
+                watched.flat_map(|(_, _, callbacks)| callbacks.into_iter().flatten());
             callbacks.try_for_each(&show)
         })?;
         self.kept.with(|k| {

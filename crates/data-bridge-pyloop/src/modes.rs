@@ -8,8 +8,8 @@
 
 use std::sync::atomic::Ordering;
 
-use pyo3::prelude::*;
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 use crate::handle::{is_native, Handle, TimerRef};
 use crate::loop_impl::{mode, release_all, LoopCore, UNCHECKED};
@@ -85,7 +85,8 @@ impl LoopCore {
                 track(timer.as_ptr());
                 ffi::PyList_Append(scheduled.as_ptr(), timer.as_ptr());
             }
-            let pair = self.call_cold(c"stock_containers", &[ready.as_ptr(), scheduled.as_ptr()])?;
+            let pair =
+                self.call_cold(c"stock_containers", &[ready.as_ptr(), scheduled.as_ptr()])?;
             let deque = new_ref(ffi::PyTuple_GET_ITEM(pair.as_ptr(), 0));
             let heap = new_ref(ffi::PyTuple_GET_ITEM(pair.as_ptr(), 1));
             let old = self.kept.with(|k| {
@@ -184,7 +185,9 @@ impl LoopCore {
     pub(crate) unsafe fn timer_handle_cancelled(&self, slf: Obj, handle: Obj) -> Raises<()> {
         // SAFETY: the caller's promise.
         unsafe {
-            let name = Owned::from_new(ffi::PyUnicode_InternFromString(c"_timer_handle_cancelled".as_ptr()))?;
+            let name = Owned::from_new(ffi::PyUnicode_InternFromString(
+                c"_timer_handle_cancelled".as_ptr(),
+            ))?;
             let args = [slf, handle];
             let result = checked(ffi::PyObject_VectorcallMethod(
                 name.as_ptr(),

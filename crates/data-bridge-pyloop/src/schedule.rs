@@ -14,8 +14,10 @@ use crate::clock;
 use crate::handle::{new_handle, new_timer_handle, Handle, INLINE};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::entry;
-use crate::py::imports::{is_task_step, is_task_wakeup};
-use crate::py::object::{checked, is_none_or_null, new_ref, none, raise, Obj, Owned, Raised, Raises};
+use crate::py::imports::{is_task_step, is_task_wakeup, CONTEXT_NAME};
+use crate::py::object::{
+    checked, is_none_or_null, new_ref, none, raise, Obj, Owned, Raised, Raises,
+};
 use crate::ready_queue::Entry;
 
 /// Modes that close the short way of `call_soon`.
@@ -51,7 +53,9 @@ impl Arguments {
             if !keywords.is_null() {
                 for i in 0..ffi::PyTuple_GET_SIZE(keywords) {
                     let name = ffi::PyTuple_GET_ITEM(keywords, i);
-                    if ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) != 0 {
+                    if name != CONTEXT_NAME.get()
+                        && ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) != 0
+                    {
                         return Err(Unread::OtherKeyword);
                     }
                     context = *args.add(count + i as usize);
@@ -120,7 +124,8 @@ unsafe fn call_by_name(
         let mut context = null_mut();
         let mut named: Vec<(String, Obj)> = Vec::new();
         for i in 0..ffi::PyTuple_GET_SIZE(keywords) {
-            let keyword = Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(keywords, i)).to_string();
+            let keyword =
+                Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(keywords, i)).to_string();
             let value = *args.offset(count + i);
             if keyword == "context" {
                 context = value;
@@ -128,7 +133,8 @@ unsafe fn call_by_name(
                 let text = format!("{name}() got an unexpected keyword argument '{keyword}'");
                 raise(ffi::PyExc_TypeError, &text);
                 return null_mut();
-            } else if required.iter().position(|r| *r == keyword).is_some_and(|at| at < stack.len()) {
+            } else if required.iter().position(|r| *r == keyword).is_some_and(|at| at < stack.len())
+            {
                 let text = format!("{name}() got multiple values for argument '{keyword}'");
                 raise(ffi::PyExc_TypeError, &text);
                 return null_mut();
@@ -197,7 +203,9 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
                 return call_by_name(unread, call_soon, "call_soon", &["callback"], call);
             }
         };
-        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        let Ok(mode) = core.current_mode(slf) else {
+            return null_mut();
+        };
         if mode & NOT_PLAIN != 0 || !core.is_mine() {
             return returned(core.call_soon_long(slf, &a, mode, "call_soon"));
         }
@@ -213,18 +221,15 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
             };
             if step && ffi::PyContext_CheckExact(a.context) != 0 {
                 let argument = if a.count == 2 { new_ref(a.get(1)) } else { null_mut() };
-                let entry = Entry {
-                    callable: new_ref(callback),
-                    argument,
-                    context: new_ref(a.context),
-                };
+                let entry =
+                    Entry { callable: new_ref(callback), argument, context: new_ref(a.context) };
                 core.ready.with(|ready| ready.push(entry));
                 return none();
             }
         }
-        let handle = a
-            .context()
-            .and_then(|context| new_handle(slf, callback, a.positional.add(1), a.count - 1, context));
+        let handle = a.context().and_then(|context| {
+            new_handle(slf, callback, a.positional.add(1), a.count - 1, context)
+        });
         match handle {
             Ok(h) => {
                 core.ready.with(|ready| ready.push(Entry::handle(new_ref(h.cast()))));
@@ -252,13 +257,15 @@ unsafe extern "C" fn call_soon_threadsafe(
                 return call_by_name(unread, call_soon_threadsafe, name, &["callback"], call);
             }
         };
-        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        let Ok(mode) = core.current_mode(slf) else {
+            return null_mut();
+        };
         if mode & NOT_PLAIN != 0 {
             return returned(core.call_soon_long(slf, &a, mode, name));
         }
-        let handle = a
-            .context()
-            .and_then(|context| new_handle(slf, a.get(0), a.positional.add(1), a.count - 1, context));
+        let handle = a.context().and_then(|context| {
+            new_handle(slf, a.get(0), a.positional.add(1), a.count - 1, context)
+        });
         returned(handle.and_then(|h| {
             core.publish(Entry::handle(new_ref(h.cast())))?;
             Ok(h.cast())
@@ -278,11 +285,14 @@ unsafe extern "C" fn call_later(slf: Obj, args: *const Obj, count: isize, keywor
                 return call_by_name(unread, call_later, "call_later", required, call);
             }
         };
-        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        let Ok(mode) = core.current_mode(slf) else {
+            return null_mut();
+        };
         let delay = a.get(0);
-        if mode & NOT_PLAIN_TIMER == 0 && ffi::PyFloat_CheckExact(delay) != 0 && core.is_mine() {
-            let when = clock::seconds() + ffi::PyFloat_AS_DOUBLE(delay);
-            return returned(core.plain_timer(slf, when, null_mut(), &a));
+        if mode & NOT_PLAIN_TIMER == 0 && core.is_mine() {
+            if let Some(delay) = plain_seconds(delay) {
+                return returned(core.plain_timer(slf, clock::seconds() + delay, null_mut(), &a));
+            }
         }
         returned(core.call_later_long(slf, &a, mode))
     })
@@ -300,7 +310,9 @@ unsafe extern "C" fn call_at(slf: Obj, args: *const Obj, count: isize, keywords:
                 return call_by_name(unread, call_at, "call_at", required, call);
             }
         };
-        let Ok(mode) = core.current_mode(slf) else { return null_mut() };
+        let Ok(mode) = core.current_mode(slf) else {
+            return null_mut();
+        };
         let when = a.get(0);
         if mode & NOT_PLAIN == 0 && ffi::PyFloat_CheckExact(when) != 0 && core.is_mine() {
             return returned(core.plain_timer(slf, ffi::PyFloat_AS_DOUBLE(when), null_mut(), &a));
@@ -309,7 +321,12 @@ unsafe extern "C" fn call_at(slf: Obj, args: *const Obj, count: isize, keywords:
     })
 }
 
-unsafe extern "C" fn call_soon_batch(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {
+unsafe extern "C" fn call_soon_batch(
+    slf: Obj,
+    args: *const Obj,
+    count: isize,
+    keywords: Obj,
+) -> Obj {
     // SAFETY: as `call_soon`.
     entry("call_soon_batch", || unsafe {
         let core = LoopCore::from_ptr(slf);
@@ -317,14 +334,18 @@ unsafe extern "C" fn call_soon_batch(slf: Obj, args: *const Obj, count: isize, k
             Ok(a) => a,
             Err(unread) => {
                 let call = (slf, args, count, keywords);
-                return call_by_name(unread, call_soon_batch, "call_soon_batch", &["callbacks"], call);
+                return call_by_name(
+                    unread,
+                    call_soon_batch,
+                    "call_soon_batch",
+                    &["callbacks"],
+                    call,
+                );
             }
         };
         if a.count > 1 {
-            let text = format!(
-                "call_soon_batch() takes 1 positional argument but {} were given",
-                a.count
-            );
+            let text =
+                format!("call_soon_batch() takes 1 positional argument but {} were given", a.count);
             raise(ffi::PyExc_TypeError, &text);
             return null_mut();
         }
@@ -348,7 +369,13 @@ impl LoopCore {
 
     /// `call_soon` and `call_soon_threadsafe` in debug mode, in stock mode, on a closed loop, from a foreign thread.
     #[cold]
-    unsafe fn call_soon_long(&self, slf: Obj, a: &Arguments, mode: u8, name: &'static str) -> Raises<Obj> {
+    unsafe fn call_soon_long(
+        &self,
+        slf: Obj,
+        a: &Arguments,
+        mode: u8,
+        name: &'static str,
+    ) -> Raises<Obj> {
         // SAFETY: the arguments of a living call.
         unsafe {
             if mode & mode::CLOSED != 0 {
@@ -551,7 +578,13 @@ impl LoopCore {
     }
 
     /// Nobody gets the handles of a batch, so in plain mode there are none.
-    unsafe fn batch_entry(&self, slf: Obj, callback: Obj, a: &Arguments, mode: u8) -> Raises<Entry> {
+    unsafe fn batch_entry(
+        &self,
+        slf: Obj,
+        callback: Obj,
+        a: &Arguments,
+        mode: u8,
+    ) -> Raises<Entry> {
         // SAFETY: attached; all are alive.
         unsafe {
             let context = a.context()?;
@@ -586,6 +619,23 @@ impl LoopCore {
     }
 }
 
+/// A delay that is exactly a float, or an int of moderate size. The sum of the clock and either is a float in Python too.
+#[inline(always)]
+unsafe fn plain_seconds(delay: Obj) -> Option<f64> {
+    // SAFETY: attached; `delay` is alive, and each reading follows its check.
+    unsafe {
+        if ffi::PyFloat_CheckExact(delay) != 0 {
+            return Some(ffi::PyFloat_AS_DOUBLE(delay));
+        }
+        if ffi::PyLong_CheckExact(delay) != 0 {
+            let mut overflow = 0;
+            let whole = ffi::PyLong_AsLongAndOverflow(delay, &mut overflow);
+            return (overflow == 0).then_some(whole as f64);
+        }
+        None
+    }
+}
+
 /// A deadline that is no exact float, in seconds. An int beyond all floats is as good as infinite.
 unsafe fn seconds_of(given: Obj) -> Raises<f64> {
     // SAFETY: attached; `given` is alive.
@@ -614,7 +664,10 @@ impl LoopCore {
         let h: *mut Handle = timer.as_ptr().cast();
         // SAFETY: only `arming_entry` calls this, with a native timer that is in no queue yet.
         unsafe {
-            if crate::handle::is_native(timer.as_ptr()) && (*h).cancelled == 0 && (*h).scheduled == 0 {
+            if crate::handle::is_native(timer.as_ptr())
+                && (*h).cancelled == 0
+                && (*h).scheduled == 0
+            {
                 slf.get().enqueue_timer(h);
             }
         }

@@ -200,4 +200,3 @@ Source: asyncio.BaseEventLoop.time. Safe from any thread."
         },
     ]
 }
-

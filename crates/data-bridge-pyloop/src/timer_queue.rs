@@ -5,7 +5,10 @@
 //! and a million cancelled timers leave no memory behind.
 //! Plain Rust: it is told the time and never reads a clock, and it never runs an entry's destructor.
 //!
-//! Costs: inserting in order of deadlines (the usual case) is O(1), otherwise O(log n); removing is O(log n).
+//! As long as timers come in order of their deadlines and go from either end (one delay for all, or timers that
+//! are cancelled soon) the array is simply kept sorted, and everything is O(1). The first timer that comes out of order, or leaves from
+//! the middle, turns it into the heap, where both are O(log n), until it runs empty. A sorted array is a heap already: turning
+//! costs one pass, at most once for each time that the queue was empty.
 
 /// What the queue holds: something small that remembers its own place in the heap.
 pub trait Timer: Copy {
@@ -36,13 +39,17 @@ impl<T> Node<T> {
 
 /// The pending timers of one loop.
 pub struct TimerQueue<T> {
+    /// Sorted from `head` on, or a heap with `head` zero. Empty means sorted.
     heap: Vec<Node<T>>,
+    /// Where the timers begin; before it lie those that have left a sorted array.
+    head: usize,
+    sorted: bool,
     inserted: u64,
 }
 
 impl<T> Default for TimerQueue<T> {
     fn default() -> Self {
-        Self { heap: Vec::new(), inserted: 0 }
+        Self { heap: Vec::new(), head: 0, sorted: true, inserted: 0 }
     }
 }
 
@@ -52,8 +59,18 @@ impl<T: Timer> TimerQueue<T> {
     pub fn insert(&mut self, when: f64, timer: T) {
         let node = Node { when: sortable(when), order: self.inserted, timer };
         self.inserted += 1;
-        let last = self.heap.len();
+        let mut last = self.heap.len();
         assert!(last < ABSENT as usize, "more timers than a position can number");
+        if self.sorted {
+            // The order of insertion only grows, so equal deadlines are in order too.
+            if self.heap.last().is_none_or(|before| before.when <= node.when) {
+                timer.set_position(last as u32);
+                self.heap.push(node);
+                return;
+            }
+            self.make_heap();
+            last = self.heap.len();
+        }
         self.heap.push(node);
         self.sift_up(last, node);
     }
@@ -61,8 +78,25 @@ impl<T: Timer> TimerQueue<T> {
     /// Takes out the timer at `position`, which must be the one that the queue told it last.
     #[inline]
     pub fn remove(&mut self, position: u32) -> T {
-        let hole = position as usize;
+        let mut hole = position as usize;
         let removed = self.heap[hole].timer;
+        removed.set_position(ABSENT);
+        if self.sorted {
+            if hole + 1 == self.heap.len() {
+                self.heap.pop();
+                self.tidy();
+                return removed;
+            }
+            if hole == self.head {
+                self.head += 1;
+                if self.head > KEEP && self.head > self.heap.len() / 2 {
+                    self.compact();
+                }
+                return removed;
+            }
+            hole -= self.head;
+            self.make_heap();
+        }
         // The index above has shown that the heap is not empty.
         if let Some(last) = self.heap.pop() {
             if hole < self.heap.len() {
@@ -73,18 +107,15 @@ impl<T: Timer> TimerQueue<T> {
                 }
             }
         }
-        removed.set_position(ABSENT);
-        if self.heap.capacity() > KEEP && self.heap.len() < self.heap.capacity() / 4 {
-            self.heap.shrink_to((self.heap.len() * 2).max(KEEP));
-        }
+        self.tidy();
         removed
     }
 
     /// Takes out the earliest timer if it is due at `now`; the exact boundary counts as due.
     #[inline]
     pub fn pop_due(&mut self, now: f64) -> Option<T> {
-        match self.heap.first() {
-            Some(first) if first.when <= sortable(now) => Some(self.remove(0)),
+        match self.heap.get(self.head) {
+            Some(first) if first.when <= sortable(now) => Some(self.remove(self.head as u32)),
             _ => None,
         }
     }
@@ -92,31 +123,65 @@ impl<T: Timer> TimerQueue<T> {
     /// The earliest deadline, in seconds (minus infinity for NaN).
     #[inline]
     pub fn next_deadline(&self) -> Option<f64> {
-        self.heap.first().map(|node| unsortable(node.when))
+        self.heap.get(self.head).map(|node| unsortable(node.when))
     }
 
     /// How many timers are pending.
     #[inline]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.heap.len() - self.head
     }
 
     /// Whether nothing is pending.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.heap.len() == self.head
+    }
+
+    /// Turns the sorted array into a heap that begins at zero.
+    #[cold]
+    fn make_heap(&mut self) {
+        self.sorted = false;
+        self.compact();
+    }
+
+    /// Closes the gap that timers left at the front of a sorted array.
+    #[cold]
+    fn compact(&mut self) {
+        self.heap.drain(..self.head);
+        self.head = 0;
+        for (index, node) in self.heap.iter().enumerate() {
+            node.timer.set_position(index as u32);
+        }
+        self.tidy();
+    }
+
+    /// After a removal: begins anew when empty, and gives memory back.
+    #[inline]
+    fn tidy(&mut self) {
+        if self.is_empty() {
+            self.heap.clear();
+            self.head = 0;
+            self.sorted = true;
+        }
+        if self.heap.capacity() > KEEP && self.heap.len() < self.heap.capacity() / 4 {
+            self.heap.shrink_to((self.heap.len() * 2).max(KEEP));
+        }
     }
 
     /// The pending timers in no particular order, but the first is the earliest.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        self.heap.iter().map(|node| node.timer)
+        self.heap[self.head..].iter().map(|node| node.timer)
     }
 
     /// Takes out all timers, in no particular order.
     pub fn take_all(&mut self) -> Vec<T> {
         let nodes = std::mem::take(&mut self.heap);
+        let gone = std::mem::take(&mut self.head);
+        self.sorted = true;
         nodes
             .into_iter()
+            .skip(gone)
             .map(|node| {
                 node.timer.set_position(ABSENT);
                 node.timer
@@ -226,6 +291,55 @@ mod tests {
     }
 
     #[test]
+    fn a_sorted_array_that_has_lost_its_front_becomes_a_heap() {
+        let probes: Vec<_> = (0..40).map(probe).collect();
+        let mut queue = TimerQueue::default();
+        for p in &probes[..30] {
+            queue.insert(p.id as f64, p);
+        }
+        for expected in 0..10 {
+            assert_eq!(queue.pop_due(9.5).map(|p| p.id), Some(expected));
+        }
+        assert!(queue.sorted);
+        // From the middle, then out of order.
+        assert_eq!(queue.remove(probes[20].position.get()).id, 20);
+        assert!(!queue.sorted);
+        for p in &probes[30..] {
+            queue.insert(p.id as f64 - 20.5, p);
+        }
+        let mut seen = Vec::new();
+        while let Some(p) = queue.pop_due(100.0) {
+            seen.push(p.id);
+        }
+        let mut expected: Vec<u64> = (10..30).filter(|&id| id != 20).chain(30..40).collect();
+        expected.sort_by(|a, b| {
+            let when = |id: u64| {
+                if id >= 30 {
+                    id as f64 - 20.5
+                } else {
+                    id as f64
+                }
+            };
+            when(*a).total_cmp(&when(*b))
+        });
+        assert_eq!(seen, expected);
+        assert!(queue.sorted && queue.is_empty());
+    }
+
+    #[test]
+    fn a_sorted_queue_that_never_empties_does_not_grow() {
+        let probes: Vec<_> = (0..200_000).map(probe).collect();
+        let mut queue = TimerQueue::default();
+        for p in &probes {
+            queue.insert(p.id as f64, p);
+            if p.id >= 10 {
+                assert_eq!(queue.pop_due(p.id as f64).map(|p| p.id), Some(p.id - 10));
+            }
+        }
+        assert!(queue.heap.capacity() <= 4 * KEEP);
+    }
+
+    #[test]
     fn infinite_deadlines_stay_and_can_be_removed() {
         let (a, b) = (probe(0), probe(1));
         let mut queue = TimerQueue::default();
@@ -275,7 +389,8 @@ mod tests {
                 0 => {
                     // Cancel one that is still pending.
                     let pick = random() as usize % keys.len();
-                    let (&id, &key) = keys.iter().nth(pick % 50.min(keys.len())).expect("one was just put in");
+                    let (&id, &key) =
+                        keys.iter().nth(pick % 50.min(keys.len())).expect("one was just put in");
                     assert_eq!(queue.remove(probes[id as usize].position.get()).id, id);
                     model.remove(&key);
                     keys.remove(&id);

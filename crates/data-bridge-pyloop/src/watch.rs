@@ -6,9 +6,9 @@ use std::ffi::c_int;
 use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use pyo3::ffi;
 
 use crate::handle::{is_native, new_handle};
 use crate::loop_impl::{mode, LoopCore};
@@ -31,7 +31,11 @@ fn descriptor(fileobj: &Bound<'_, PyAny>) -> PyResult<RawFd> {
             let converted = error.is_instance_of::<pyo3::exceptions::PyAttributeError>(py)
                 || error.is_instance_of::<PyTypeError>(py)
                 || error.is_instance_of::<PyValueError>(py);
-            if converted { invalid() } else { error }
+            if converted {
+                invalid()
+            } else {
+                error
+            }
         })?
     };
     match number.extract::<c_int>() {
@@ -97,7 +101,9 @@ impl LoopCore {
             Some(Err(error)) => {
                 // SAFETY: the reference that the reactor did not take.
                 unsafe { ffi::Py_DECREF(own) };
-                Err(fetch::<()>(py, Err(raise_os(py, &error))).err().unwrap_or_else(|| PyErr::fetch(py)))
+                Err(fetch::<()>(py, Err(raise_os(py, &error)))
+                    .err()
+                    .unwrap_or_else(|| PyErr::fetch(py)))
             }
             None => {
                 // SAFETY: as above.
@@ -186,7 +192,8 @@ impl LoopCore {
         let rows: Vec<(RawFd, u8, [Option<Obj>; 2])> = slf.get().reactor.with(|r| {
             let rows = r.iter().flat_map(Reactor::iter);
             // SAFETY: alive, as the reactor owns them; the copies are references of their own.
-            rows.inspect(|(_, _, c)| c.iter().flatten().for_each(|&c| unsafe { ffi::Py_INCREF(c) })).collect()
+            rows.inspect(|(_, _, c)| c.iter().flatten().for_each(|&c| unsafe { ffi::Py_INCREF(c) }))
+                .collect()
         });
         let own = |callback| {
             // SAFETY: the references made just above.
@@ -234,6 +241,7 @@ impl LoopCore {
     /// Stop watching *fd* in both directions; KeyError if it is not watched.
     fn _unwatch(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<()> {
         let core = slf.get();
+        fetch(slf.py(), core.check_fork(slf.py()))?;
         let known = core.reactor.with(|r| r.as_ref().and_then(|r| r.get(fd)).is_some());
         if !known {
             return Err(PyKeyError::new_err(format!("{fd} is not registered")));

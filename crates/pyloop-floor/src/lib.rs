@@ -45,11 +45,7 @@ pub unsafe extern "C" fn PyInit_pyloop_floor() -> *mut ffi::PyObject {
         }
         let ring = ring::make_type();
         let added = add(module, c"Ring".as_ptr(), ring);
-        let task_ring = if added {
-            task_ring::make_type(ring)
-        } else {
-            ptr::null_mut()
-        };
+        let task_ring = if added { task_ring::make_type(ring) } else { ptr::null_mut() };
         let added = added && add(module, c"TaskRing".as_ptr(), task_ring);
         ffi::Py_XDECREF(ring);
         ffi::Py_XDECREF(task_ring);

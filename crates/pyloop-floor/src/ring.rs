@@ -37,9 +37,7 @@ pub(crate) unsafe fn make_type() -> *mut ffi::PyObject {
     let methods: &'static mut [ffi::PyMethodDef] = Box::leak(Box::new([
         ffi::PyMethodDef {
             ml_name: c"call_soon".as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer {
-                PyCFunctionFast: call_soon,
-            },
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: call_soon },
             ml_flags: ffi::METH_FASTCALL,
             ml_doc: c"Queue callback(*args) in a copy of the current context; returns None."
                 .as_ptr(),
@@ -109,11 +107,8 @@ pub(crate) unsafe fn push(
             ffi::PyErr_SetString(ffi::PyExc_TypeError, message.as_ptr());
             return ptr::null_mut();
         }
-        let context = if context.is_null() {
-            ffi::PyContext_CopyCurrent()
-        } else {
-            ffi::Py_NewRef(context)
-        };
+        let context =
+            if context.is_null() { ffi::PyContext_CopyCurrent() } else { ffi::Py_NewRef(context) };
         if context.is_null() {
             return ptr::null_mut();
         }
@@ -246,10 +241,7 @@ unsafe extern "C" fn new(
     unsafe {
         let this = ffi::PyType_GenericAlloc(kind, 0);
         if !this.is_null() {
-            ptr::write(
-                &raw mut (*this.cast::<Ring>()).queue,
-                ManuallyDrop::new(VecDeque::new()),
-            );
+            ptr::write(&raw mut (*this.cast::<Ring>()).queue, ManuallyDrop::new(VecDeque::new()));
         }
         this
     }
@@ -281,12 +273,7 @@ pub(crate) unsafe extern "C" fn traverse(
             return status;
         }
         for entry in (*this.cast::<Ring>()).queue.iter() {
-            for object in [
-                entry.callback,
-                entry.context,
-                entry.argument,
-                entry.arguments,
-            ] {
+            for object in [entry.callback, entry.context, entry.argument, entry.arguments] {
                 if !object.is_null() {
                     let status = visit(object, arg);
                     if status != 0 {

@@ -32,33 +32,25 @@ pub(crate) unsafe fn make_type(base: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let methods: &'static mut [ffi::PyMethodDef] = Box::leak(Box::new([
         ffi::PyMethodDef {
             ml_name: c"call_soon".as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer {
-                PyCFunctionFastWithKeywords: call_soon,
-            },
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call_soon },
             ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
             ml_doc: c"Queue callback(*args), in context if one is given; returns None.".as_ptr(),
         },
         ffi::PyMethodDef {
             ml_name: c"create_future".as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer {
-                PyCFunction: create_future,
-            },
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: create_future },
             ml_flags: ffi::METH_NOARGS,
             ml_doc: c"A new asyncio.Future of this ring.".as_ptr(),
         },
         ffi::PyMethodDef {
             ml_name: c"create_task".as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer {
-                PyCFunctionFastWithKeywords: create_task,
-            },
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: create_task },
             ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
             ml_doc: c"A new asyncio.Task of this ring; keywords go to asyncio.Task.".as_ptr(),
         },
         ffi::PyMethodDef {
             ml_name: c"get_debug".as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer {
-                PyCFunction: get_debug,
-            },
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: get_debug },
             ml_flags: ffi::METH_NOARGS,
             ml_doc: c"Always False.".as_ptr(),
         },
@@ -152,11 +144,7 @@ unsafe extern "C" fn create_future(
     // SAFETY: called by the interpreter with a TaskRing whose `__init__` has run, or `build` says so.
     unsafe {
         let fields = this.cast::<TaskRing>();
-        build(
-            (*fields).future_type,
-            (*fields).no_arguments,
-            (*fields).keywords,
-        )
+        build((*fields).future_type, (*fields).no_arguments, (*fields).keywords)
     }
 }
 
@@ -181,11 +169,7 @@ unsafe extern "C" fn create_task(
             return ptr::null_mut();
         }
         ffi::PyTuple_SET_ITEM(positional, 0, ffi::Py_NewRef(*args));
-        let named = if names.is_null() {
-            0
-        } else {
-            ffi::PyTuple_GET_SIZE(names)
-        };
+        let named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) };
         let mut keywords = ffi::Py_XNewRef((*fields).keywords);
         if named != 0 && !keywords.is_null() {
             ffi::Py_DECREF(keywords);
@@ -280,11 +264,7 @@ unsafe extern "C" fn traverse(
     // SAFETY: called by the collector with a live TaskRing; it runs no Python code meanwhile.
     unsafe {
         let fields = this.cast::<TaskRing>();
-        let owned = [
-            (*fields).future_type,
-            (*fields).task_type,
-            (*fields).keywords,
-        ];
+        let owned = [(*fields).future_type, (*fields).task_type, (*fields).keywords];
         for object in owned.into_iter().filter(|object| !object.is_null()) {
             let status = visit(object, arg);
             if status != 0 {

@@ -32,7 +32,7 @@ def new_event_loop() -> PyLoop:
     IsolatedAsyncioTestCase (3.13).
 
     Safe from any thread; does not block. Raises OSError where the process may open no more
-    descriptors (a loop needs one epoll and one eventfd, on macOS one kqueue and one pipe).
+    descriptors (a loop needs one epoll and one eventfd, on macOS one kqueue).
     """
     return PyLoop()
 

@@ -42,6 +42,8 @@ pub static FUTURES: Import = Import::new();
 pub static TASKS: Import = Import::new();
 /// The interned name "Future".
 pub static FUTURE_NAME: Import = Import::new();
+/// The interned name "context".
+pub static CONTEXT_NAME: Import = Import::new();
 /// The interned name "Task".
 pub static TASK_NAME: Import = Import::new();
 /// `data_bridge.pyloop._loop.PyLoop` itself: exact instances take the short ways.

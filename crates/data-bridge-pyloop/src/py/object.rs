@@ -71,7 +71,8 @@ pub fn checked(o: Obj) -> Raises<Obj> {
 pub unsafe fn raise(kind: Obj, message: &str) -> Raised {
     // SAFETY: the caller's promise; a failed allocation leaves its own exception set.
     unsafe {
-        let text = ffi::PyUnicode_FromStringAndSize(message.as_ptr().cast(), message.len() as isize);
+        let text =
+            ffi::PyUnicode_FromStringAndSize(message.as_ptr().cast(), message.len() as isize);
         if !text.is_null() {
             ffi::PyErr_SetObject(kind, text);
             ffi::Py_DECREF(text);

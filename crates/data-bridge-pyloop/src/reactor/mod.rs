@@ -84,7 +84,8 @@ impl<T: Copy> Reactor<T> {
     /// Watches `fd` in one direction, and returns the callback that stood there before.
     pub fn set(&mut self, fd: RawFd, direction: u8, callback: T) -> io::Result<Option<T>> {
         let index = fd as usize;
-        let known = self.table.get(index).and_then(Option::as_ref).map(|w| (w.interest, w.generation));
+        let known =
+            self.table.get(index).and_then(Option::as_ref).map(|w| (w.interest, w.generation));
         let registered = known.map_or(0, |(interest, _)| interest);
         let interest = registered | direction;
         let generation = match known {
