@@ -1,7 +1,7 @@
 //! Running: one iteration of the loop, top to bottom, and what surrounds it.
 //!
-//! Five phases, in asyncio's order: take in other threads' work, wait for descriptors and the next deadline, turn
-//! readiness and due timers into ready entries, run what was ready by then. The wait is left out only while something is ready and no
+//! Four phases, in asyncio's order: wait for descriptors and the next deadline, turn readiness into ready entries, then
+//! due timers, run what was ready by then. The wait is left out only while something is ready and no
 //! descriptor but the loop's own is watched, the clock only while no timer is pending: nobody can see the difference.
 
 use pyo3::ffi;
@@ -85,12 +85,10 @@ impl LoopCore {
         // SAFETY: every caller is attached.
         let py = unsafe { Python::assume_attached() };
         self.check_fork(py)?;
-        self.drain_inbox();
         let ready = self.ready.with(|q| !q.is_empty());
         if !ready || self.reactor.with(|r| r.as_ref().is_some_and(|r| r.watched() != 0)) {
             let timeout = if ready || self.is_stopping() { Some(0) } else { self.until_deadline() };
             let count = self.wait(py, timeout)?;
-            self.drain_inbox();
             self.dispatch(py, count)?;
         }
         self.expire();
@@ -104,20 +102,6 @@ impl LoopCore {
         unsafe {
             let result = ffi::PyObject_CallMethod(slf, c"_run_once".as_ptr(), std::ptr::null());
             Owned::from_new(result).map(drop)
-        }
-    }
-
-    /// Moves what other threads have sent into the queue.
-    #[inline(always)]
-    pub(crate) fn drain_inbox(&self) {
-        if self.inbox.is_waiting() {
-            self.spare.with(|spare| {
-                self.inbox.take(spare);
-                self.ready.with(|ready| ready.append(spare));
-                if spare.capacity() > 1 << 16 {
-                    *spare = Vec::new();
-                }
-            });
         }
     }
 
@@ -175,7 +159,7 @@ impl LoopCore {
 
     /// Whether something came between the last look and the announcement of a sleep.
     fn has_work(&self) -> Raises<bool> {
-        if self.inbox.is_waiting() || self.is_stopping() {
+        if self.is_stopping() || self.ready.with(|ready| !ready.is_empty()) {
             return Ok(true);
         }
         // In stock mode other threads push to asyncio's own deque.
@@ -468,7 +452,6 @@ impl LoopCore {
     /// How many entries are ready.
     fn _ready_count(slf: &Bound<'_, Self>) -> usize {
         let core = slf.get();
-        core.drain_inbox();
         core.ready.with(|ready| ready.len())
     }
 
@@ -476,7 +459,6 @@ impl LoopCore {
     fn _ready_snapshot(slf: &Bound<'_, Self>) -> PyResult<Vec<Py<PyAny>>> {
         let py = slf.py();
         let core = slf.get();
-        core.drain_inbox();
         let entries: Vec<Entry> = core.ready.with(|ready| ready.iter().copied().collect());
         // References of our own first: making a handle may run the garbage collector, hence anything.
         for reference in entries.iter().flat_map(Entry::references) {
@@ -495,7 +477,6 @@ impl LoopCore {
     /// Forget everything that is ready.
     fn _ready_clear(slf: &Bound<'_, Self>) {
         let core = slf.get();
-        core.drain_inbox();
         for entry in core.ready.with(ReadyQueue::take_all) {
             // SAFETY: taken out of the queue, outside the cell.
             unsafe { entry.release() };

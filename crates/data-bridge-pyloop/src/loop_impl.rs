@@ -20,8 +20,7 @@ use crate::py::errors::{fetch, raise_os};
 use crate::py::imports::COLD;
 use crate::py::object::{clear, new_ref, none, Obj, Owned, Raises};
 use crate::reactor::{Events, Reactor};
-use crate::ready_queue::{Entry, Inbox, ReadyQueue};
-use crate::sys;
+use crate::ready_queue::{Entry, ReadyQueue};
 use crate::timer_queue::TimerQueue;
 use crate::waker::Waker;
 
@@ -55,8 +54,6 @@ pub struct Kept {
 #[pyclass(frozen, subclass, module = "data_bridge.pyloop._native")]
 pub struct LoopCore {
     pub(crate) ready: LoopCell<ReadyQueue>,
-    pub(crate) inbox: Inbox,
-    pub(crate) spare: LoopCell<Vec<Entry>>,
     pub(crate) timers: LoopCell<TimerQueue<TimerRef>>,
     pub(crate) reactor: LoopCell<Option<Reactor<Obj>>>,
     pub(crate) events: LoopCell<Option<Events>>,
@@ -113,20 +110,19 @@ impl LoopCore {
         self.has(mode::DEBUG)
     }
 
-    /// Whether the calling thread may touch the queues: it runs the loop, or nobody does.
-    #[inline(always)]
-    pub(crate) fn is_mine(&self) -> bool {
-        let owner = self.owner.load(Ordering::Relaxed);
-        owner == 0 || owner == sys::thread_ident()
-    }
-
     /// Wakes the loop if it sleeps; after publishing what it shall find.
+    #[inline(always)]
     pub(crate) fn wake(&self, py: Python<'_>) -> Raises<()> {
         if self.waker.must_signal() {
-            let woken = self.reactor.with(|r| r.as_ref().map_or(Ok(()), Reactor::wake));
-            woken.map_err(|error| raise_os(py, &error))?;
+            return self.signal(py);
         }
         Ok(())
+    }
+
+    #[cold]
+    fn signal(&self, py: Python<'_>) -> Raises<()> {
+        let woken = self.reactor.with(|r| r.as_ref().map_or(Ok(()), Reactor::wake));
+        woken.map_err(|error| raise_os(py, &error))
     }
 
     /// Gives a forked child its own kernel objects before it touches those it shares with its parent.
@@ -146,9 +142,6 @@ impl LoopCore {
         let mut taken = Vec::new();
         let entries = self.ready.with(ReadyQueue::take_all);
         taken.extend(entries.iter().flat_map(Entry::references));
-        let mut inbox = Vec::new();
-        self.inbox.take(&mut inbox);
-        taken.extend(inbox.iter().flat_map(Entry::references));
         taken.extend(self.take_timers());
         taken.extend(self.reactor.with(|r| r.as_mut().map(Reactor::take_all)).unwrap_or_default());
         taken
@@ -158,7 +151,6 @@ impl LoopCore {
     pub(crate) fn each_handle(&self, mut visit: impl FnMut(Obj)) {
         let own = |entry: &&Entry| entry.context.is_null();
         self.ready.with(|q| q.iter().filter(own).for_each(|entry| visit(entry.callable)));
-        self.inbox.peek(|q| q.iter().filter(own).for_each(|entry| visit(entry.callable)));
         self.timers.with(|q| q.iter().for_each(|t| visit(t.0.cast())));
         self.reactor.with(|r| {
             let watched = r.iter().flat_map(Reactor::iter);
@@ -197,8 +189,6 @@ impl LoopCore {
         let null = std::ptr::null_mut();
         Self {
             ready: LoopCell::new(ReadyQueue::default()),
-            inbox: Inbox::default(),
-            spare: LoopCell::new(Vec::new()),
             timers: LoopCell::new(TimerQueue::default()),
             reactor: LoopCell::new(None),
             events: LoopCell::new(None),
@@ -271,10 +261,7 @@ impl LoopCore {
     fn stop(slf: &Bound<'_, Self>) -> PyResult<()> {
         let core = slf.get();
         core.stopping.store(true, Ordering::SeqCst);
-        if !core.is_mine() {
-            fetch(slf.py(), core.wake(slf.py()))?;
-        }
-        Ok(())
+        fetch(slf.py(), core.wake(slf.py()))
     }
 
     /// Whether the loop is running.
@@ -393,7 +380,6 @@ impl LoopCore {
             visit.call(unsafe { &*(&raw const o).cast::<Py<PyAny>>() })
         };
         self.ready.with(|q| q.iter().flat_map(Entry::references).try_for_each(&show))?;
-        self.inbox.peek(|q| q.iter().flat_map(Entry::references).try_for_each(&show))?;
         self.timers.with(|q| q.iter().try_for_each(|t| show(t.0.cast())))?;
         self.reactor.with(|r| {
             let watched = r.iter().flat_map(Reactor::iter);

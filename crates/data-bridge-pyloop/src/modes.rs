@@ -72,7 +72,6 @@ impl LoopCore {
         // SAFETY: attached; all pointers are alive, and each reference has one owner at each step.
         unsafe {
             let ready = Owned::from_new(ffi::PyList_New(0))?;
-            self.drain_inbox();
             for entry in self.ready.with(ReadyQueue::take_all) {
                 let handle = Owned::from_new(self.handle_of(slf, entry)?)?;
                 track(handle.as_ptr());

@@ -206,11 +206,9 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
         let Ok(mode) = core.current_mode(slf) else {
             return null_mut();
         };
-        if mode & NOT_PLAIN != 0 || !core.is_mine() {
+        if mode & NOT_PLAIN != 0 {
             return returned(core.call_soon_long(slf, &a, mode, "call_soon"));
         }
-        // What a thread sent before this call runs before it.
-        core.drain_inbox();
         let callback = a.get(0);
         // Steps and wake-ups of C tasks: asyncio's C code throws their handle away.
         if !a.context.is_null() && mode & mode::HANDLES == 0 {
@@ -223,8 +221,7 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
                 let argument = if a.count == 2 { new_ref(a.get(1)) } else { null_mut() };
                 let entry =
                     Entry { callable: new_ref(callback), argument, context: new_ref(a.context) };
-                core.ready.with(|ready| ready.push(entry));
-                return none();
+                return returned(core.publish(entry).map(|()| none()));
             }
         }
         let handle = a.context().and_then(|context| {
@@ -232,8 +229,8 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
         });
         match handle {
             Ok(h) => {
-                core.ready.with(|ready| ready.push(Entry::handle(new_ref(h.cast()))));
-                h.cast()
+                let queued = core.publish(Entry::handle(new_ref(h.cast())));
+                returned(queued.map(|()| h.cast()))
             }
             Err(Raised) => null_mut(),
         }
@@ -289,7 +286,7 @@ unsafe extern "C" fn call_later(slf: Obj, args: *const Obj, count: isize, keywor
             return null_mut();
         };
         let delay = a.get(0);
-        if mode & NOT_PLAIN_TIMER == 0 && core.is_mine() {
+        if mode & NOT_PLAIN_TIMER == 0 {
             if let Some(delay) = plain_seconds(delay) {
                 return returned(core.plain_timer(slf, clock::seconds() + delay, null_mut(), &a));
             }
@@ -314,7 +311,7 @@ unsafe extern "C" fn call_at(slf: Obj, args: *const Obj, count: isize, keywords:
             return null_mut();
         };
         let when = a.get(0);
-        if mode & NOT_PLAIN == 0 && ffi::PyFloat_CheckExact(when) != 0 && core.is_mine() {
+        if mode & NOT_PLAIN == 0 && ffi::PyFloat_CheckExact(when) != 0 {
             return returned(core.plain_timer(slf, ffi::PyFloat_AS_DOUBLE(when), null_mut(), &a));
         }
         returned(core.call_at_long(slf, &a, mode, "call_at"))
@@ -354,20 +351,15 @@ unsafe extern "C" fn call_soon_batch(
 }
 
 impl LoopCore {
-    /// Appends to the queue of the loop's thread, or to the inbox of any other, and wakes the loop if it sleeps.
-    /// Takes over the entry's references.
+    /// Appends an entry, whose references it takes over, and wakes the loop if it sleeps: then this is another thread.
+    #[inline(always)]
     fn publish(&self, entry: Entry) -> Raises<()> {
-        if self.is_mine() {
-            self.drain_inbox();
-            self.ready.with(|ready| ready.push(entry));
-            return Ok(());
-        }
-        self.inbox.push([entry]);
+        self.ready.with(|ready| ready.push(entry));
         // SAFETY: every caller is attached.
         self.wake(unsafe { Python::assume_attached() })
     }
 
-    /// `call_soon` and `call_soon_threadsafe` in debug mode, in stock mode, on a closed loop, from a foreign thread.
+    /// `call_soon` and `call_soon_threadsafe` in debug mode, in stock mode, on a closed loop.
     #[cold]
     unsafe fn call_soon_long(
         &self,
@@ -427,6 +419,7 @@ impl LoopCore {
             let args = a.positional.add(2);
             let h = new_timer_handle(slf, when, given, a.get(1), args, a.count - 2, context)?;
             self.enqueue_timer(h);
+            self.wake(Python::assume_attached())?;
             Ok(h.cast())
         }
     }
@@ -501,25 +494,11 @@ impl LoopCore {
             }
             if mode & mode::STOCK != 0 {
                 self.stock_push_timer(h)?;
-            } else if self.is_mine() {
-                self.enqueue_timer(h);
             } else {
-                // From a wrong thread: asyncio calls this undefined. Here the loop's thread takes the timer in.
-                self.publish(self.arming_entry(slf, h)?)?;
+                self.enqueue_timer(h);
+                self.wake(Python::assume_attached())?;
             }
             Ok(handle.into_ptr())
-        }
-    }
-
-    /// An entry that puts the timer `h` into the queue when the loop's thread runs it.
-    unsafe fn arming_entry(&self, slf: Obj, h: *mut Handle) -> Raises<Entry> {
-        // SAFETY: attached; both are alive.
-        unsafe {
-            let arm = Owned::from_new(ffi::PyObject_GetAttrString(slf, c"_arm".as_ptr()))?;
-            let args = [h.cast::<ffi::PyObject>()];
-            let context = checked(ffi::PyContext_CopyCurrent())?;
-            let entry = new_handle(slf, arm.as_ptr(), args.as_ptr(), 1, context)?;
-            Ok(Entry::handle(entry.cast()))
         }
     }
 
@@ -566,12 +545,8 @@ impl LoopCore {
                     entry.release();
                     pushed?;
                 }
-            } else if self.is_mine() {
-                self.drain_inbox();
-                self.ready.with(|ready| ready.append(&mut entries));
-                return Ok(());
             } else {
-                self.inbox.push(entries);
+                self.ready.with(|ready| ready.append(&mut entries));
             }
             self.wake(Python::assume_attached())
         }
@@ -659,20 +634,6 @@ unsafe fn seconds_of(given: Obj) -> Raises<f64> {
 
 #[pymethods]
 impl LoopCore {
-    /// Puts a timer that was made by a wrong thread into the queue.
-    fn _arm(slf: &Bound<'_, Self>, timer: &Bound<'_, PyAny>) {
-        let h: *mut Handle = timer.as_ptr().cast();
-        // SAFETY: only `arming_entry` calls this, with a native timer that is in no queue yet.
-        unsafe {
-            if crate::handle::is_native(timer.as_ptr())
-                && (*h).cancelled == 0
-                && (*h).scheduled == 0
-            {
-                slf.get().enqueue_timer(h);
-            }
-        }
-    }
-
     /// asyncio's `_add_callback`: queue a handle, native or made in Python, unless it was cancelled.
     fn _add_callback(slf: &Bound<'_, Self>, handle: Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();

@@ -22,13 +22,6 @@ pub fn monotonic_nanos() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-/// The calling thread, as `threading.get_ident()` names it. Never zero.
-#[inline]
-pub fn thread_ident() -> usize {
-    // SAFETY: pthread_self takes nothing, has no failure and touches no memory of ours.
-    unsafe { libc::pthread_self() as usize }
-}
-
 /// Borrows a descriptor number that somebody else owns.
 fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
     // SAFETY: callers check `fd >= 0`, so it is not the niche value -1. The kernel checks the rest:

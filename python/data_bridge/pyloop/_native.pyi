@@ -287,8 +287,8 @@ def _set_up(
     cold: ModuleType,
     handle: type[asyncio.Handle],
     timer_handle: type[asyncio.TimerHandle],
-    future: type[asyncio.Future[Any]],
-    task: type[asyncio.Task[Any]],
+    futures: ModuleType,
+    tasks: ModuleType,
     task_step: object,
     task_wakeup: object,
 ) -> None:
