@@ -118,6 +118,11 @@ impl LoopCore {
     /// A wait of zero keeps the GIL. A longer one announces the sleep first, then looks for work once more: see `waker.rs`.
     #[inline(always)]
     fn wait(&self, py: Python<'_>, timeout_nanos: Option<u64>) -> Raises<usize> {
+        if timeout_nanos != Some(0) {
+            // A signal that came since the last Python code ran would not interrupt the sleep. What comes between here and the
+            // system call still does not (nor on asyncio): some tens of instructions.
+            check_signals()?;
+        }
         let Some(fd) = self.reactor.with(|r| r.as_ref().map(Reactor::as_raw_fd)) else {
             return Ok(0);
         };
