@@ -32,6 +32,14 @@ pub fn strike(core: &LoopCore) {
     loops.retain(|enlisted| !std::ptr::eq(enlisted.0, core));
 }
 
+/// Shows every open loop.
+pub fn each_loop(mut visit: impl FnMut(&LoopCore)) {
+    for enlisted in &*LOOPS.lock().unwrap_or_else(PoisonError::into_inner) {
+        // SAFETY: on the list, hence alive.
+        visit(unsafe { &*enlisted.0 });
+    }
+}
+
 /// For `gc.callbacks`: lets the collector see every waiting handle before a full collection.
 #[pyfunction]
 pub fn _before_collection(phase: &str, info: &Bound<'_, PyDict>) -> PyResult<()> {
@@ -42,15 +50,15 @@ pub fn _before_collection(phase: &str, info: &Bound<'_, PyDict>) -> PyResult<()>
     if generation.is_none_or(|generation| !generation.eq(2).unwrap_or(true)) {
         return Ok(());
     }
-    for enlisted in &*LOOPS.lock().unwrap_or_else(PoisonError::into_inner) {
-        // SAFETY: on the list, hence alive; tracking runs no Python code.
-        unsafe {
-            (*enlisted.0).each_handle(|o| {
+    each_loop(|core| {
+        core.each_handle(|o| {
+            // SAFETY: attached, and the queues keep the handle alive; tracking runs no Python code.
+            unsafe {
                 if is_native(o) {
                     (*o.cast::<Handle>()).track();
                 }
-            });
-        }
-    }
+            }
+        });
+    });
     Ok(())
 }

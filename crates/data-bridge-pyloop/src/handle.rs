@@ -351,7 +351,7 @@ impl Call {
                 let flagged = self.count as usize | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
                 ffi::PyObject_Vectorcall(
                     self.callback,
-                    self.stack.as_ptr().add(1),
+                    self.stack.as_mut_ptr().add(1),
                     flagged,
                     null_mut(),
                 )
@@ -398,9 +398,14 @@ unsafe fn cancel(h: *mut Handle) -> Raises<()> {
         }
         let core = LoopCore::from_ptr((*h).owner);
         if (*h).position != ABSENT {
-            let queued = core.timers.with(|timers| timers.remove((*h).position));
+            let queued = core.timers.with(|timers| {
+                let found = timers.get((*h).position).is_some_and(|timer| timer.0 == h);
+                found.then(|| timers.remove((*h).position))
+            });
             (*h).scheduled = 0;
-            ffi::Py_DECREF(queued.0.cast());
+            if let Some(queued) = queued {
+                ffi::Py_DECREF(queued.0.cast());
+            }
         } else if (*h).scheduled != 0 {
             // In one of asyncio's own lists: asyncio counts it.
             core.timer_handle_cancelled((*h).owner, h.cast())?;
@@ -437,20 +442,50 @@ unsafe fn drop_callback(h: *mut Handle) {
 
 // ---- the two Python types -------------------------------------------------------------------------------------
 
+/// Handles that die while others are dying: beyond [`DEEPEST`] they wait here, so that a long chain of handles, each held by the
+/// next, does not use up the stack. (PyO3 does not have CPython's own trashcan.)
+struct Dying {
+    depth: usize,
+    deferred: Vec<*mut Handle>,
+}
+const DEEPEST: usize = 50;
+static DYING: LoopCell<Dying> = LoopCell::new(Dying { depth: 0, deferred: Vec::new() });
+
 unsafe extern "C" fn dealloc(o: Obj) {
-    // SAFETY: the interpreter calls this once, when the last reference is gone.
+    // SAFETY: the interpreter calls this once, when the last reference is gone; a deferred handle is in nobody else's hands.
     unsafe {
-        let h: *mut Handle = o.cast();
         ffi::PyObject_GC_UnTrack(o.cast());
+        let depth = DYING.with(|dying| {
+            dying.depth += 1;
+            dying.depth
+        });
+        if depth > DEEPEST {
+            DYING.with(|dying| dying.deferred.push(o.cast()));
+        } else {
+            die(o.cast());
+        }
+        if depth == 1 {
+            while let Some(next) = DYING.with(|dying| dying.deferred.pop()) {
+                die(next);
+            }
+        }
+        DYING.with(|dying| dying.depth -= 1);
+    }
+}
+
+/// Releases all that a dead handle holds.
+unsafe fn die(h: *mut Handle) {
+    // SAFETY: nobody holds the handle; it is untracked.
+    unsafe {
         if !(*h).weakrefs.is_null() {
-            ffi::PyObject_ClearWeakRefs(o);
+            ffi::PyObject_ClearWeakRefs(h.cast());
         }
         drop_callback(h);
         for slot in references(h) {
             clear(slot);
         }
         // The free list's own reference; without it the memory is given back.
-        ffi::Py_INCREF(o);
+        ffi::Py_INCREF(h.cast());
         recycle(h);
     }
 }

@@ -4,6 +4,8 @@
 //! due timers, run what was ready by then. The wait is left out only while something is ready and no
 //! descriptor but the loop's own is watched, the clock only while no timer is pending: nobody can see the difference.
 
+use std::sync::atomic::Ordering;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -11,9 +13,10 @@ use crate::clock;
 use crate::handle::{is_native, retire, trim_free_lists, Handle};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::{fetch, guarded, raise_os};
-use crate::py::object::{new_ref, Obj, Owned, Raised, Raises};
+use crate::py::object::{new_ref, raise, Obj, Owned, Raised, Raises};
 use crate::reactor::{Reactor, READ, WRITE};
 use crate::ready_queue::{Entry, ReadyQueue};
+use crate::shutdown;
 use crate::sys;
 
 /// When the loop next looks up from its callbacks, for signals and for other threads that want the GIL.
@@ -49,9 +52,11 @@ impl Breath {
 
     /// Plans the next look; true if the GIL should be offered.
     ///
+    /// A little less often than the switch interval: a thread asks for a forced switch after waiting that long, and begins to
+    /// wait anew whenever the GIL is let go.
     /// Callbacks that take long get few until the next look, short ones up to [`MOST`].
     fn plan(&mut self, now_nanos: u64) -> bool {
-        let due = now_nanos.saturating_sub(self.last_nanos) >= self.interval_nanos;
+        let due = now_nanos.saturating_sub(self.last_nanos) >= self.interval_nanos * 6 / 5;
         if due {
             self.last_nanos = now_nanos;
             self.allowed = (self.allowed / 8).max(1);
@@ -100,7 +105,9 @@ impl LoopCore {
     fn stock_iteration(&self, slf: Obj) -> Raises<()> {
         // SAFETY: attached; `slf` is alive.
         unsafe {
+            self.stock_depth.fetch_add(1, Ordering::Relaxed);
             let result = ffi::PyObject_CallMethod(slf, c"_run_once".as_ptr(), std::ptr::null());
+            self.stock_depth.fetch_sub(1, Ordering::Relaxed);
             Owned::from_new(result).map(drop)
         }
     }
@@ -128,21 +135,21 @@ impl LoopCore {
         };
         // Taken out, because another thread may be attached while this one sleeps.
         let Some(mut events) = self.events.with(Option::take) else {
-            return Ok(0);
+            let text = "PyLoop: another thread is waiting on this loop";
+            // SAFETY: attached.
+            return Err(unsafe { raise(ffi::PyExc_RuntimeError, text) });
         };
         let waited = if timeout_nanos == Some(0) {
             events.wait(fd, Some(0))
         } else {
             trim_free_lists();
             self.waker.announce_sleep();
-            let timeout_nanos = match self.has_work()? {
-                true => Some(0),
-                false => timeout_nanos,
-            };
+            let timeout_nanos = if self.has_work() { Some(0) } else { timeout_nanos };
             // SAFETY: attached here, and attached again before anything of the interpreter's is touched.
             let waited = unsafe {
                 let thread = ffi::PyEval_SaveThread();
                 let waited = events.wait(fd, timeout_nanos);
+                shutdown::park_if_over(self.owner());
                 ffi::PyEval_RestoreThread(thread);
                 waited
             };
@@ -163,20 +170,14 @@ impl LoopCore {
     }
 
     /// Whether something came between the last look and the announcement of a sleep.
-    fn has_work(&self) -> Raises<bool> {
+    fn has_work(&self) -> bool {
         if self.is_stopping() || self.ready.with(|ready| !ready.is_empty()) {
-            return Ok(true);
+            return true;
         }
         // In stock mode other threads push to asyncio's own deque.
         let deque = self.kept.with(|k| k.ready);
-        if !self.has(mode::STOCK) || deque.is_null() {
-            return Ok(false);
-        }
-        // SAFETY: attached; the loop owns the deque.
-        match unsafe { ffi::PyObject_Size(deque) } {
-            -1 => Err(Raised),
-            size => Ok(size != 0),
-        }
+        // SAFETY: attached; the loop owns the deque. Its length runs no Python code and cannot fail.
+        self.has(mode::STOCK) && !deque.is_null() && unsafe { ffi::PyObject_Size(deque) } > 0
     }
 
     /// Turns the events of the last wait into ready entries. No user code yet.
@@ -248,6 +249,9 @@ impl LoopCore {
             if self.breath.with(Breath::count) {
                 self.breathe()?;
             }
+            if shutdown::is_over() {
+                shutdown::park_attached(self.owner());
+            }
         }
         self.ready.with(ReadyQueue::shrink);
         Ok(())
@@ -295,13 +299,13 @@ impl LoopCore {
     fn run_bare(&self, slf: Obj, entry: Entry) -> Raises<()> {
         // SAFETY: the entry's references are ours; the first place of the stack is free for the callee.
         unsafe {
-            let stack = [std::ptr::null_mut(), entry.argument];
+            let mut stack = [std::ptr::null_mut(), entry.argument];
             let count = usize::from(!entry.argument.is_null());
             let mut failed = ffi::PyContext_Enter(entry.context) != 0;
             if !failed {
                 let result = ffi::PyObject_Vectorcall(
                     entry.callable,
-                    stack.as_ptr().add(1),
+                    stack.as_mut_ptr().add(1),
                     count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                     std::ptr::null_mut(),
                 );
@@ -381,7 +385,8 @@ impl LoopCore {
                 error.restore(py);
                 return Err(Raised);
             }
-            let exception = error.into_value(py);
+            // Not PyO3's own reference: below a raw function it would be released later, by whoever attaches next.
+            let exception = Owned::from_new(error.into_value(py).into_ptr())?;
             self.call_cold(c"report", &[slf, handle.as_ptr(), exception.as_ptr()]).map(drop)
         }
     }
@@ -389,6 +394,8 @@ impl LoopCore {
     /// Looks up from the callbacks: signals, and other threads that want the GIL.
     #[cold]
     fn breathe(&self) -> Raises<()> {
+        // First, for an exception of a signal handler leaves here.
+        self.breath.with(|breath| breath.left = 1);
         check_signals()?;
         let now = sys::monotonic_nanos();
         if self.breath.with(|breath| breath.plan(now)) {
@@ -427,7 +434,10 @@ impl LoopCore {
         let core = slf.get();
         let result = core.current_mode(slf.as_ptr()).and_then(|mode| {
             if mode & mode::STOCK != 0 {
-                core.call_cold(c"stock_run_once", &[slf.as_ptr()]).map(drop)
+                core.stock_depth.fetch_add(1, Ordering::Relaxed);
+                let result = core.call_cold(c"stock_run_once", &[slf.as_ptr()]).map(drop);
+                core.stock_depth.fetch_sub(1, Ordering::Relaxed);
+                result
             } else {
                 guarded(py, "one iteration", || core.iteration(slf.as_ptr()))
             }

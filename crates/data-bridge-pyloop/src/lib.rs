@@ -3,7 +3,7 @@
 //! - [`loop_impl`]: the loop object; [`iteration`]: running it; [`schedule`]: `call_soon` and its kin; [`watch`]: descriptors;
 //!   [`task`]: futures and tasks; [`modes`]: what happens when somebody replaces a part of it
 //! - [`handle`]: Handle and TimerHandle; [`ready_queue`]: what is ready, and what other threads send;
-//!   [`garbage`]: what the collector sees of it
+//!   [`garbage`]: what the collector sees of it; [`shutdown`]: loops in other threads when the interpreter ends
 //! - plain Rust, without Python: [`timer_queue`], [`reactor`], [`waker`], [`clock`], [`fork`], [`sys`]
 //! - [`py`]: the edge to Python
 
@@ -23,6 +23,7 @@ pub mod py;
 pub mod reactor;
 pub mod ready_queue;
 pub mod schedule;
+pub mod shutdown;
 pub mod sys;
 pub mod task;
 pub mod timer_queue;
@@ -46,6 +47,8 @@ mod _native {
     use crate::garbage::_before_collection;
     #[pymodule_export]
     use crate::loop_impl::LoopCore;
+    #[pymodule_export]
+    use crate::shutdown::_at_exit;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

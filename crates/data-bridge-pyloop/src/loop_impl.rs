@@ -68,6 +68,8 @@ pub struct LoopCore {
     pub(crate) checked_version: AtomicU32,
     /// Whether an instance attribute may shadow one of [`SHADOWABLE`].
     pub(crate) shadowed: AtomicBool,
+    /// How many of asyncio's own iterations are under way.
+    pub(crate) stock_depth: AtomicU32,
     /// The fork generation in which the reactor was made.
     pub(crate) generation: AtomicU32,
 }
@@ -92,6 +94,12 @@ impl LoopCore {
             let core: *const Self = borrowed.cast_unchecked::<Self>().get();
             &*core
         }
+    }
+
+    /// The thread that runs the loop, or zero.
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> usize {
+        self.owner.load(Ordering::Relaxed)
     }
 
     #[inline(always)]
@@ -119,6 +127,11 @@ impl LoopCore {
         Ok(())
     }
 
+    /// Wakes the loop whether it sleeps or not; a failure leaves it asleep.
+    pub(crate) fn signal_quietly(&self) {
+        drop(self.reactor.with(|r| r.as_ref().map(Reactor::wake)));
+    }
+
     #[cold]
     fn signal(&self, py: Python<'_>) -> Raises<()> {
         let woken = self.reactor.with(|r| r.as_ref().map_or(Ok(()), Reactor::wake));
@@ -132,9 +145,15 @@ impl LoopCore {
         if self.generation.load(Ordering::Relaxed) == now {
             return Ok(());
         }
-        self.generation.store(now, Ordering::Relaxed);
         let renewed = self.reactor.with(|r| r.as_mut().map_or(Ok(()), Reactor::renew));
-        renewed.map_err(|error| raise_os(py, &error))
+        renewed.map_err(|error| raise_os(py, &error))?;
+        // A thread of the parent's may have been asleep on the loop; here it does not exist.
+        if !self.has(mode::CLOSED) {
+            self.events.with(|e| *e = Some(e.take().unwrap_or_default()));
+        }
+        self.waker.announce_awake();
+        self.generation.store(now, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes everything out that holds references: for closing and for the garbage collector.
@@ -206,6 +225,7 @@ impl LoopCore {
             mode: AtomicU8::new(mode::CLOSED),
             checked_version: AtomicU32::new(UNCHECKED),
             shadowed: AtomicBool::new(false),
+            stock_depth: AtomicU32::new(0),
             generation: AtomicU32::new(fork::generation()),
         }
     }
@@ -231,7 +251,9 @@ impl LoopCore {
         core.generation.store(fork::generation(), Ordering::Relaxed);
         let old = core.reactor.with(|r| r.replace(reactor));
         core.events.with(|e| *e = Some(Events::default()));
-        core.kept.with(|k| std::mem::replace(&mut k.loop_keyword, keyword.into_ptr()));
+        let keyword =
+            core.kept.with(|k| std::mem::replace(&mut k.loop_keyword, keyword.into_ptr()));
+        release_all(py, vec![keyword]);
         core.set_mode(mode::CLOSED, false);
         drop(old);
         garbage::enlist(core);

@@ -12,8 +12,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::handle::{is_native, Handle, TimerRef};
-use crate::loop_impl::{mode, release_all, LoopCore, UNCHECKED};
-use crate::py::object::{checked, new_ref, Obj, Owned, Raised, Raises};
+use crate::loop_impl::{mode, release_all, Kept, LoopCore, UNCHECKED};
+use crate::py::object::{checked, new_ref, raise, Obj, Owned, Raised, Raises};
 use crate::ready_queue::{Entry, ReadyQueue};
 
 /// The bits that `_cold.classify` decides.
@@ -50,42 +50,31 @@ impl LoopCore {
         // SAFETY: attached; an int, or an exception is set.
         let bits = unsafe { ffi::PyLong_AsLong(found.as_ptr()) };
         let bits = u8::try_from(bits).map_err(|_| Raised)? & FOUND_OUT;
-        let was_stock = self.has(mode::STOCK);
-        self.set_mode(FOUND_OUT & !bits, false);
-        self.set_mode(bits & !mode::STOCK, true);
-        // SAFETY: as above. The look-ups of `classify` gave the class a version, if it can have one.
-        let version = unsafe { (*ffi::Py_TYPE(slf)).tp_version_tag };
-        let version = if version == 0 { UNCHECKED } else { version };
-        self.checked_version.store(version, Ordering::Relaxed);
-        match (was_stock, bits & mode::STOCK != 0) {
+        let stock = bits & mode::STOCK != 0;
+        // asyncio's iteration may be at work on its containers just now: they stay until it has ended.
+        let leave_later =
+            self.has(mode::STOCK) && !stock && self.stock_depth.load(Ordering::Relaxed) != 0;
+        match (self.has(mode::STOCK), stock) {
             (false, true) => self.enter_stock(slf)?,
-            (true, false) => {
-                self.set_mode(mode::STOCK, true);
-                self.leave_stock(slf)?;
-            }
+            (true, false) if !leave_later => self.leave_stock(slf)?,
             _ => {}
         }
+        let others = FOUND_OUT & !mode::STOCK;
+        self.set_mode(others & !bits, false);
+        self.set_mode(others & bits, true);
+        // Last, so that whatever fails above is tried again. The look-ups of `classify` gave the class a version, if it can have one.
+        // SAFETY: as above.
+        let version = unsafe { (*ffi::Py_TYPE(slf)).tp_version_tag };
+        let version = if version == 0 || leave_later { UNCHECKED } else { version };
+        self.checked_version.store(version, Ordering::Relaxed);
         Ok(self.mode.load(Ordering::Relaxed))
     }
 
     fn enter_stock(&self, slf: Obj) -> Raises<()> {
         // SAFETY: attached; all pointers are alive, and each reference has one owner at each step.
         unsafe {
-            let ready = Owned::from_new(ffi::PyList_New(0))?;
-            for entry in self.ready.with(ReadyQueue::take_all) {
-                let handle = Owned::from_new(self.handle_of(slf, entry)?)?;
-                track(handle.as_ptr());
-                ffi::PyList_Append(ready.as_ptr(), handle.as_ptr());
-            }
-            let scheduled = Owned::from_new(ffi::PyList_New(0))?;
-            for timer in self.take_timers() {
-                (*timer.cast::<Handle>()).scheduled = 1;
-                let timer = Owned::from_new(timer)?;
-                track(timer.as_ptr());
-                ffi::PyList_Append(scheduled.as_ptr(), timer.as_ptr());
-            }
-            let pair =
-                self.call_cold(c"stock_containers", &[ready.as_ptr(), scheduled.as_ptr()])?;
+            // All that can fail or run Python code comes first; from then on other threads push to the new containers.
+            let pair = self.call_cold(c"stock_containers", &[])?;
             let deque = new_ref(ffi::PyTuple_GET_ITEM(pair.as_ptr(), 0));
             let heap = new_ref(ffi::PyTuple_GET_ITEM(pair.as_ptr(), 1));
             let old = self.kept.with(|k| {
@@ -94,9 +83,20 @@ impl LoopCore {
                     std::mem::replace(&mut k.scheduled, heap),
                 ]
             });
+            self.set_mode(mode::STOCK, true);
             release_all(Python::assume_attached(), old);
+            for entry in self.ready.with(ReadyQueue::take_all) {
+                let handle = Owned::from_new(self.handle_of(slf, entry)?)?;
+                self.stock_push(handle.as_ptr())?;
+            }
+            // In order of their deadlines: a sorted list is a heap.
+            for timer in self.take_timers() {
+                (*timer.cast::<Handle>()).scheduled = 1;
+                let timer = Owned::from_new(timer)?;
+                track(timer.as_ptr());
+                ffi::PyList_Append(heap, timer.as_ptr());
+            }
         }
-        self.set_mode(mode::STOCK, true);
         Ok(())
     }
 
@@ -118,14 +118,14 @@ impl LoopCore {
             let timers = Owned::from_new(ffi::PySequence_List(scheduled.as_ptr()))?;
             for i in 0..ffi::PyList_GET_SIZE(timers.as_ptr()) {
                 let timer = ffi::PyList_GET_ITEM(timers.as_ptr(), i);
-                if is_native(timer) {
+                if is_native(timer) && (*timer.cast::<Handle>()).owner == slf {
                     let h: *mut Handle = timer.cast();
                     (*h).scheduled = 0;
                     if (*h).cancelled == 0 {
                         self.enqueue_timer(h);
                     }
                 } else {
-                    // A TimerHandle of asyncio's own, which somebody put there.
+                    // A TimerHandle of asyncio's own or of another loop, which somebody put there.
                     self.call_cold(c"adopt_timer", &[slf, timer])?;
                 }
             }
@@ -147,12 +147,22 @@ impl LoopCore {
         }
     }
 
+    /// One of asyncio's containers, borrowed; gone only when the garbage collector has cleared the loop.
+    fn container_or_raise(&self, pick: impl FnOnce(&mut Kept) -> Obj) -> Raises<Obj> {
+        let container = self.kept.with(pick);
+        if container.is_null() {
+            // SAFETY: attached.
+            return Err(unsafe { raise(ffi::PyExc_RuntimeError, "Event loop is closed") });
+        }
+        Ok(container)
+    }
+
     /// Appends a handle to asyncio's deque. Borrows it.
     pub(crate) fn stock_push(&self, handle: Obj) -> Raises<()> {
         // SAFETY: attached; the containers exist in stock mode, a reference of our own keeps the deque.
         unsafe {
             track(handle);
-            let deque = Owned::from_new(new_ref(self.kept.with(|k| k.ready)))?;
+            let deque = Owned::from_new(new_ref(self.container_or_raise(|k| k.ready)?))?;
             let name = Owned::from_new(ffi::PyUnicode_InternFromString(c"append".as_ptr()))?;
             let args = [deque.as_ptr(), handle];
             let result = ffi::PyObject_VectorcallMethod(
@@ -170,7 +180,7 @@ impl LoopCore {
         // SAFETY: as `stock_push`; the timer is alive and in no native queue.
         unsafe {
             track(h.cast());
-            let heap = Owned::from_new(new_ref(self.kept.with(|k| k.scheduled)))?;
+            let heap = Owned::from_new(new_ref(self.container_or_raise(|k| k.scheduled)?))?;
             self.call_cold(c"heappush", &[heap.as_ptr(), h.cast()])?;
             (*h).scheduled = 1;
         }

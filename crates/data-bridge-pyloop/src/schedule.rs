@@ -516,10 +516,10 @@ impl LoopCore {
             // A copy: the caller's own list could change while the checks below run Python code.
             let items = Owned::from_new(ffi::PySequence_Tuple(items.as_ptr()))?;
             let count = ffi::PyTuple_GET_SIZE(items.as_ptr());
+            let mut looked = null_mut();
             for i in 0..count {
                 let callback = ffi::PyTuple_GET_ITEM(items.as_ptr(), i);
-                let function = ffi::Py_TYPE(callback) == &raw mut ffi::PyFunction_Type;
-                if mode & mode::DEBUG != 0 || ffi::PyCallable_Check(callback) == 0 || !function {
+                if mode & mode::DEBUG != 0 || !is_plain_function(callback, &mut looked)? {
                     self.check_debug(slf, callback, "call_soon_batch", false)?;
                 }
             }
@@ -591,6 +591,28 @@ impl LoopCore {
             (*h).track();
             Ok(h.cast())
         }
+    }
+}
+
+/// Whether `callback` is a Python function that is no coroutine function: the one kind that needs no closer look.
+/// `looked` is the code that was looked at last.
+unsafe fn is_plain_function(callback: Obj, looked: &mut Obj) -> Raises<bool> {
+    const COROUTINE: std::ffi::c_long = (ffi::CO_COROUTINE | ffi::CO_ITERABLE_COROUTINE) as _;
+    // SAFETY: attached; `callback` is alive, and its code is only borrowed.
+    unsafe {
+        if ffi::Py_TYPE(callback) != &raw mut ffi::PyFunction_Type {
+            return Ok(false);
+        }
+        let code = ffi::PyFunction_GetCode(callback);
+        if code == *looked {
+            return Ok(true);
+        }
+        let flags = Owned::from_new(ffi::PyObject_GetAttrString(code, c"co_flags".as_ptr()))?;
+        let plain = ffi::PyLong_AsLong(flags.as_ptr()) & COROUTINE == 0;
+        if plain {
+            *looked = code;
+        }
+        Ok(plain)
     }
 }
 

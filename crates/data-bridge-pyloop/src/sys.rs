@@ -22,6 +22,13 @@ pub fn monotonic_nanos() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
+/// Sleeps until the process ends.
+pub fn sleep_for_ever() -> ! {
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
+
 /// Borrows a descriptor number that somebody else owns.
 fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
     // SAFETY: callers check `fd >= 0`, so it is not the niche value -1. The kernel checks the rest:

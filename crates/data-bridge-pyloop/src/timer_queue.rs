@@ -174,9 +174,18 @@ impl<T: Timer> TimerQueue<T> {
         self.heap[self.head..].iter().map(|node| node.timer)
     }
 
-    /// Takes out all timers, in no particular order.
+    /// The timer at `position`, if there is one.
+    #[inline]
+    pub fn get(&self, position: u32) -> Option<T> {
+        self.heap.get(position as usize).map(|node| node.timer)
+    }
+
+    /// Takes out all timers, in order.
     pub fn take_all(&mut self) -> Vec<T> {
-        let nodes = std::mem::take(&mut self.heap);
+        let mut nodes = std::mem::take(&mut self.heap);
+        if !self.sorted {
+            nodes.sort_unstable_by_key(|node| (node.when, node.order));
+        }
         let gone = std::mem::take(&mut self.head);
         self.sorted = true;
         nodes

@@ -8,12 +8,14 @@ asyncio's own objects.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import collections
 import contextvars
 import gc
 import heapq
 import os
 import sys
+import threading
 import traceback
 from asyncio import base_events, events, format_helpers, futures, tasks
 from typing import TYPE_CHECKING, Any
@@ -68,12 +70,9 @@ def classify(loop: PyLoop) -> int:
     return bits
 
 
-def stock_containers(
-    ready: list[asyncio.Handle], scheduled: list[asyncio.TimerHandle]
-) -> tuple[collections.deque[asyncio.Handle], list[asyncio.TimerHandle]]:
-    """Make asyncio's own containers of what was ready and scheduled."""
-    heapq.heapify(scheduled)
-    return collections.deque(ready), scheduled
+def stock_containers() -> tuple[collections.deque[asyncio.Handle], list[asyncio.TimerHandle]]:
+    """Make asyncio's own containers, for what is ready and what is scheduled."""
+    return collections.deque(), []
 
 
 def adopt_timer(loop: PyLoop, timer: asyncio.TimerHandle) -> None:
@@ -206,6 +205,7 @@ def set_up() -> None:
         task_wakeup=wakeup,
     )
     gc.callbacks.append(_native._before_collection)
+    atexit.register(lambda: _native._at_exit(threading.get_ident()))
     os.register_at_fork(after_in_child=_native._after_fork)
 
 

@@ -56,6 +56,16 @@ pub static TASK_STEP_TYPE: Import = Import::new();
 /// The C function behind the callable by which a future wakes asyncio's C Task.
 static TASK_WAKEUP: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 
+/// The C function of a C function object. (pyo3-ffi's own macro takes bound methods of types only.)
+///
+/// # Safety
+/// `PyCFunction_CheckExact` holds for `callable`, which is alive.
+#[inline(always)]
+unsafe fn function_of(callable: Obj) -> *mut c_void {
+    // SAFETY: the caller's promise; every C function object has a definition.
+    unsafe { (*(*callable.cast::<ffi::PyCFunctionObject>()).m_ml).ml_meth.as_ptr() }
+}
+
 /// Learns the wake-up callable from a specimen.
 ///
 /// # Safety
@@ -64,7 +74,7 @@ pub unsafe fn learn_wakeup(specimen: Obj) {
     // SAFETY: the check makes it a C function object.
     unsafe {
         if ffi::PyCFunction_CheckExact(specimen) != 0 {
-            let function = ffi::PyCFunction_GET_FUNCTION(specimen).as_ptr();
+            let function = function_of(specimen);
             TASK_WAKEUP.store(function, Ordering::Relaxed);
         }
     }
@@ -79,8 +89,7 @@ pub unsafe fn is_task_wakeup(callable: Obj) -> bool {
     // SAFETY: the check makes it a C function object. A function pointer that was never learnt is null and equals none.
     unsafe {
         ffi::PyCFunction_CheckExact(callable) != 0
-            && ffi::PyCFunction_GET_FUNCTION(callable).as_ptr()
-                == TASK_WAKEUP.load(Ordering::Relaxed)
+            && function_of(callable) == TASK_WAKEUP.load(Ordering::Relaxed)
     }
 }
 

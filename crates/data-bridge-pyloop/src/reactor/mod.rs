@@ -183,7 +183,8 @@ impl<T: Copy> Reactor<T> {
             if let Some(w) = w {
                 let token = token(w.generation, fd as RawFd);
                 if let Err(error) = self.poller.add(fd as RawFd, token, w.interest) {
-                    if error.raw_os_error() != Some(libc::EBADF) {
+                    // Closed, or no longer something that can be watched (a daemon's /dev/null).
+                    if !matches!(error.raw_os_error(), Some(libc::EBADF | libc::EPERM)) {
                         return Err(error);
                     }
                 }
