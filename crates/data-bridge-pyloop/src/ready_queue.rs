@@ -54,22 +54,9 @@ impl Entry {
     }
 }
 
-/// How many entries ahead handles are fetched.
-const AHEAD: usize = 4;
-
-/// Asks the processor to bring two lines of memory near. Reads nothing, so any address will do.
-#[inline(always)]
-fn prefetch(address: *const i8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint; the processor ignores addresses that are not mapped.
-    unsafe {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        _mm_prefetch::<_MM_HINT_T0>(address);
-        _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(64));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _unused = address;
-}
+/// How many entries ahead handles are fetched, and then their contexts.
+const AHEAD: usize = 8;
+const NEARER: usize = 4;
 
 /// The FIFO of one loop.
 #[derive(Default)]
@@ -84,11 +71,14 @@ impl ReadyQueue {
         self.entries.push_back(entry);
     }
 
-    /// Takes the oldest entry, and asks the processor for a later one's handle: in a long queue its memory is cold by now.
+    /// Takes the oldest entry, and asks the processor for later ones: in a long queue their memory is cold by now.
     #[inline(always)]
     pub fn pop(&mut self) -> Option<Entry> {
-        if let Some(later) = self.entries.get(AHEAD) {
-            prefetch(later.callable.cast());
+        for (ahead, inner) in [(AHEAD, false), (NEARER, true)] {
+            if let Some(later) = self.entries.get(ahead) {
+                // SAFETY: the queue's own reference keeps it alive.
+                unsafe { handle::prefetch(later.callable, inner) };
+            }
         }
         self.entries.pop_front()
     }

@@ -1,16 +1,13 @@
 //! Deadlines in, expired entries out: exactly in (deadline, insertion) order.
 //!
-//! An indexed 4-ary heap, not a wheel: asyncio's users see the exact order of deadlines, and a heap
-//! gives it without sorting ticks. Entries know their place, so a cancelled timer leaves at once
-//! and a million cancelled timers leave no memory behind.
+//! Two parts. Timers that come in order of their deadlines (one delay for all, the usual case) are appended to a sorted *line*:
+//! adding and taking from either end is O(1), and one that leaves from the middle leaves a gap, closed when gaps are the
+//! majority. Timers that come out of order go to an indexed 4-ary *heap*, O(log n). Not a wheel: asyncio's users see the exact
+//! order of deadlines, and a wheel would have to sort its ticks.
+//! Entries know their place, so a cancelled timer leaves at once and a million cancelled timers leave no memory behind.
 //! Plain Rust: it is told the time and never reads a clock, and it never runs an entry's destructor.
-//!
-//! As long as timers come in order of their deadlines and go from either end (one delay for all, or timers that
-//! are cancelled soon) the array is simply kept sorted, and everything is O(1). The first timer that comes out of order, or leaves from
-//! the middle, turns it into the heap, where both are O(log n), until it runs empty. A sorted array is a heap already: turning
-//! costs one pass, at most once for each time that the queue was empty.
 
-/// What the queue holds: something small that remembers its own place in the heap.
+/// What the queue holds: something small that remembers its own place.
 pub trait Timer: Copy {
     /// Called whenever the entry moves; [`ABSENT`] when it leaves.
     fn set_position(self, position: u32);
@@ -19,9 +16,13 @@ pub trait Timer: Copy {
 /// The position of an entry that is in no queue.
 pub const ABSENT: u32 = u32::MAX;
 
+/// Marks positions in the line; the others are in the heap.
+const IN_LINE: u32 = 1 << 31;
 const ARITY: usize = 4;
-/// A heap below this capacity is never shrunk.
+/// Less memory than this many entries take is never given back, and fewer gaps are not worth closing.
 const KEEP: usize = 1024;
+/// The order of a gap: no timer's.
+const GAP: u64 = u64::MAX;
 
 #[derive(Clone, Copy)]
 struct Node<T> {
@@ -39,17 +40,18 @@ impl<T> Node<T> {
 
 /// The pending timers of one loop.
 pub struct TimerQueue<T> {
-    /// Sorted from `head` on, or a heap with `head` zero. Empty means sorted.
-    heap: Vec<Node<T>>,
-    /// Where the timers begin; before it lie those that have left a sorted array.
+    /// Sorted. The entry at `head` and the last one are never gaps.
+    line: Vec<Node<T>>,
+    /// Where the line begins; what lies before has left.
     head: usize,
-    sorted: bool,
+    gaps: usize,
+    heap: Vec<Node<T>>,
     inserted: u64,
 }
 
 impl<T> Default for TimerQueue<T> {
     fn default() -> Self {
-        Self { heap: Vec::new(), head: 0, sorted: true, inserted: 0 }
+        Self { line: Vec::new(), head: 0, gaps: 0, heap: Vec::new(), inserted: 0 }
     }
 }
 
@@ -59,44 +61,146 @@ impl<T: Timer> TimerQueue<T> {
     pub fn insert(&mut self, when: f64, timer: T) {
         let node = Node { when: sortable(when), order: self.inserted, timer };
         self.inserted += 1;
-        let mut last = self.heap.len();
-        assert!(last < ABSENT as usize, "more timers than a position can number");
-        if self.sorted {
+        let part = if self.line.last().is_none_or(|last| last.when <= node.when) {
             // The order of insertion only grows, so equal deadlines are in order too.
-            if self.heap.last().is_none_or(|before| before.when <= node.when) {
-                timer.set_position(last as u32);
-                self.heap.push(node);
-                return;
-            }
-            self.make_heap();
-            last = self.heap.len();
-        }
-        self.heap.push(node);
-        self.sift_up(last, node);
+            timer.set_position(self.line.len() as u32 | IN_LINE);
+            self.line.push(node);
+            &self.line
+        } else {
+            let hole = self.heap.len();
+            self.heap.push(node);
+            self.sift_up(hole, node);
+            &self.heap
+        };
+        assert!(part.len() < IN_LINE as usize, "more timers than a position can number");
     }
 
     /// Takes out the timer at `position`, which must be the one that the queue told it last.
     #[inline]
     pub fn remove(&mut self, position: u32) -> T {
-        let mut hole = position as usize;
-        let removed = self.heap[hole].timer;
+        let removed = if position & IN_LINE != 0 {
+            self.remove_from_line((position & !IN_LINE) as usize)
+        } else {
+            self.remove_from_heap(position as usize)
+        };
         removed.set_position(ABSENT);
-        if self.sorted {
-            if hole + 1 == self.heap.len() {
-                self.heap.pop();
-                self.tidy();
-                return removed;
-            }
-            if hole == self.head {
-                self.head += 1;
-                if self.head > KEEP && self.head > self.heap.len() / 2 {
-                    self.compact();
-                }
-                return removed;
-            }
-            hole -= self.head;
-            self.make_heap();
+        removed
+    }
+
+    /// The timer at `position`, if there is one.
+    #[inline]
+    pub fn get(&self, position: u32) -> Option<T> {
+        let node = if position & IN_LINE != 0 {
+            self.line.get((position & !IN_LINE) as usize)
+        } else {
+            self.heap.get(position as usize)
+        };
+        node.filter(|node| node.order != GAP).map(|node| node.timer)
+    }
+
+    /// Takes out the earliest timer if it is due at `now`; the exact boundary counts as due.
+    #[inline]
+    pub fn pop_due(&mut self, now: f64) -> Option<T> {
+        let (first, position) = self.first()?;
+        (first.when <= sortable(now)).then(|| self.remove(position))
+    }
+
+    /// The earliest deadline, in seconds (minus infinity for NaN).
+    #[inline]
+    pub fn next_deadline(&self) -> Option<f64> {
+        self.first().map(|(node, _)| unsortable(node.when))
+    }
+
+    /// How many timers are pending.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.line.len() - self.head - self.gaps + self.heap.len()
+    }
+
+    /// Whether nothing is pending.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.line.is_empty() && self.heap.is_empty()
+    }
+
+    /// The pending timers, those of the line in order.
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        let line = self.line[self.head..].iter().filter(|node| node.order != GAP);
+        line.chain(&self.heap).map(|node| node.timer)
+    }
+
+    /// Takes out all timers, in order.
+    pub fn take_all(&mut self) -> Vec<T> {
+        let mut nodes = std::mem::take(&mut self.line).split_off(self.head);
+        nodes.retain(|node| node.order != GAP);
+        nodes.append(&mut std::mem::take(&mut self.heap));
+        (self.head, self.gaps) = (0, 0);
+        nodes.sort_unstable_by_key(|node| (node.when, node.order));
+        let left = |node: Node<T>| {
+            node.timer.set_position(ABSENT);
+            node.timer
+        };
+        nodes.into_iter().map(left).collect()
+    }
+
+    /// The earliest timer and its position.
+    #[inline]
+    fn first(&self) -> Option<(&Node<T>, u32)> {
+        match (self.line.get(self.head), self.heap.first()) {
+            (Some(line), Some(heap)) if heap.before(line) => Some((heap, 0)),
+            (Some(line), _) => Some((line, self.head as u32 | IN_LINE)),
+            (None, heap) => heap.map(|heap| (heap, 0)),
         }
+    }
+
+    #[inline]
+    fn remove_from_line(&mut self, index: usize) -> T {
+        let removed = self.line[index].timer;
+        if index + 1 == self.line.len() {
+            self.line.pop();
+            while self.line.len() > self.head && self.line.last().is_some_and(|n| n.order == GAP) {
+                self.line.pop();
+                self.gaps -= 1;
+            }
+        } else if index == self.head {
+            self.head += 1;
+            while self.line[self.head].order == GAP {
+                self.head += 1;
+                self.gaps -= 1;
+            }
+        } else {
+            self.line[index].order = GAP;
+            self.gaps += 1;
+        }
+        if self.line.len() == self.head {
+            self.line.clear();
+            self.head = 0;
+        } else if self.head + self.gaps > KEEP && self.head + self.gaps > self.line.len() / 2 {
+            self.close_gaps();
+        }
+        give_back(&mut self.line);
+        removed
+    }
+
+    /// Moves the line together. It has at least as many gaps as timers, so this costs each gap a constant.
+    #[cold]
+    fn close_gaps(&mut self) {
+        let mut index = 0;
+        for from in self.head..self.line.len() {
+            let node = self.line[from];
+            if node.order != GAP {
+                node.timer.set_position(index as u32 | IN_LINE);
+                self.line[index] = node;
+                index += 1;
+            }
+        }
+        self.line.truncate(index);
+        (self.head, self.gaps) = (0, 0);
+    }
+
+    #[inline]
+    fn remove_from_heap(&mut self, hole: usize) -> T {
+        let removed = self.heap[hole].timer;
         // The index above has shown that the heap is not empty.
         if let Some(last) = self.heap.pop() {
             if hole < self.heap.len() {
@@ -107,95 +211,8 @@ impl<T: Timer> TimerQueue<T> {
                 }
             }
         }
-        self.tidy();
+        give_back(&mut self.heap);
         removed
-    }
-
-    /// Takes out the earliest timer if it is due at `now`; the exact boundary counts as due.
-    #[inline]
-    pub fn pop_due(&mut self, now: f64) -> Option<T> {
-        match self.heap.get(self.head) {
-            Some(first) if first.when <= sortable(now) => Some(self.remove(self.head as u32)),
-            _ => None,
-        }
-    }
-
-    /// The earliest deadline, in seconds (minus infinity for NaN).
-    #[inline]
-    pub fn next_deadline(&self) -> Option<f64> {
-        self.heap.get(self.head).map(|node| unsortable(node.when))
-    }
-
-    /// How many timers are pending.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.heap.len() - self.head
-    }
-
-    /// Whether nothing is pending.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.heap.len() == self.head
-    }
-
-    /// Turns the sorted array into a heap that begins at zero.
-    #[cold]
-    fn make_heap(&mut self) {
-        self.sorted = false;
-        self.compact();
-    }
-
-    /// Closes the gap that timers left at the front of a sorted array.
-    #[cold]
-    fn compact(&mut self) {
-        self.heap.drain(..self.head);
-        self.head = 0;
-        for (index, node) in self.heap.iter().enumerate() {
-            node.timer.set_position(index as u32);
-        }
-        self.tidy();
-    }
-
-    /// After a removal: begins anew when empty, and gives memory back.
-    #[inline]
-    fn tidy(&mut self) {
-        if self.is_empty() {
-            self.heap.clear();
-            self.head = 0;
-            self.sorted = true;
-        }
-        if self.heap.capacity() > KEEP && self.heap.len() < self.heap.capacity() / 4 {
-            self.heap.shrink_to((self.heap.len() * 2).max(KEEP));
-        }
-    }
-
-    /// The pending timers in no particular order, but the first is the earliest.
-    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        self.heap[self.head..].iter().map(|node| node.timer)
-    }
-
-    /// The timer at `position`, if there is one.
-    #[inline]
-    pub fn get(&self, position: u32) -> Option<T> {
-        self.heap.get(position as usize).map(|node| node.timer)
-    }
-
-    /// Takes out all timers, in order.
-    pub fn take_all(&mut self) -> Vec<T> {
-        let mut nodes = std::mem::take(&mut self.heap);
-        if !self.sorted {
-            nodes.sort_unstable_by_key(|node| (node.when, node.order));
-        }
-        let gone = std::mem::take(&mut self.head);
-        self.sorted = true;
-        nodes
-            .into_iter()
-            .skip(gone)
-            .map(|node| {
-                node.timer.set_position(ABSENT);
-                node.timer
-            })
-            .collect()
     }
 
     #[inline]
@@ -240,6 +257,14 @@ impl<T: Timer> TimerQueue<T> {
             hole = least;
         }
         self.place(hole, node);
+    }
+}
+
+/// Gives the memory of a past crowd back.
+#[inline]
+fn give_back<T>(nodes: &mut Vec<Node<T>>) {
+    if nodes.capacity() > KEEP && nodes.len() < nodes.capacity() / 4 {
+        nodes.shrink_to((nodes.len() * 2).max(KEEP));
     }
 }
 
@@ -300,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sorted_array_that_has_lost_its_front_becomes_a_heap() {
+    fn the_line_and_the_heap_are_merged_in_order() {
         let probes: Vec<_> = (0..40).map(probe).collect();
         let mut queue = TimerQueue::default();
         for p in &probes[..30] {
@@ -309,30 +334,39 @@ mod tests {
         for expected in 0..10 {
             assert_eq!(queue.pop_due(9.5).map(|p| p.id), Some(expected));
         }
-        assert!(queue.sorted);
         // From the middle, then out of order.
         assert_eq!(queue.remove(probes[20].position.get()).id, 20);
-        assert!(!queue.sorted);
+        assert!(queue.get(20 | IN_LINE).is_none());
+        let when = |id: u64| if id >= 30 { id as f64 - 20.5 } else { id as f64 };
         for p in &probes[30..] {
-            queue.insert(p.id as f64 - 20.5, p);
+            queue.insert(when(p.id), p);
         }
+        assert_eq!((queue.heap.len(), queue.len()), (10, 29));
         let mut seen = Vec::new();
         while let Some(p) = queue.pop_due(100.0) {
             seen.push(p.id);
         }
         let mut expected: Vec<u64> = (10..30).filter(|&id| id != 20).chain(30..40).collect();
-        expected.sort_by(|a, b| {
-            let when = |id: u64| {
-                if id >= 30 {
-                    id as f64 - 20.5
-                } else {
-                    id as f64
-                }
-            };
-            when(*a).total_cmp(&when(*b))
-        });
+        expected.sort_by(|a, b| when(*a).total_cmp(&when(*b)));
         assert_eq!(seen, expected);
-        assert!(queue.sorted && queue.is_empty());
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn gaps_are_closed_and_positions_stay_true() {
+        let probes: Vec<_> = (0..10_000).map(probe).collect();
+        let mut queue = TimerQueue::default();
+        for p in &probes {
+            queue.insert(p.id as f64, p);
+        }
+        for p in probes.iter().filter(|p| p.id % 10 != 0) {
+            assert_eq!(queue.remove(p.position.get()).id, p.id);
+        }
+        assert_eq!(queue.len(), 1_000);
+        assert!(queue.line.len() <= 2 * 1_000 + KEEP);
+        assert!(queue.iter().map(|p| p.id).eq((0..10_000).step_by(10)));
+        assert!(queue.take_all().iter().map(|p| p.id).eq((0..10_000).step_by(10)));
+        assert!(queue.is_empty() && probes.iter().all(|p| p.position.get() == ABSENT));
     }
 
     #[test]
@@ -345,7 +379,7 @@ mod tests {
                 assert_eq!(queue.pop_due(p.id as f64).map(|p| p.id), Some(p.id - 10));
             }
         }
-        assert!(queue.heap.capacity() <= 4 * KEEP);
+        assert!(queue.line.capacity() <= 4 * KEEP);
     }
 
     #[test]
@@ -431,6 +465,6 @@ mod tests {
         for p in &probes {
             queue.remove(p.position.get());
         }
-        assert!(queue.heap.capacity() <= KEEP);
+        assert!(queue.line.capacity() <= KEEP && queue.heap.capacity() <= KEEP);
     }
 }
