@@ -2,7 +2,8 @@
 //!
 //! - [`loop_impl`]: the loop object; [`iteration`]: running it; [`schedule`]: `call_soon` and its kin; [`watch`]: descriptors;
 //!   [`task`]: futures and tasks; [`modes`]: what happens when somebody replaces a part of it
-//! - [`handle`]: Handle and TimerHandle; [`ready_queue`]: what is ready, and what other threads send;
+//! - [`handle`], [`handle_type`]: Handle and TimerHandle, to us and to the interpreter; [`arguments`]: of the raw methods;
+//!   [`ready_queue`]: what is ready, and what other threads send;
 //!   [`garbage`]: what the collector sees of it; [`shutdown`]: loops in other threads when the interpreter ends
 //! - plain Rust, without Python: [`timer_queue`], [`reactor`], [`waker`], [`clock`], [`fork`], [`sys`]
 //! - [`py`]: the edge to Python
@@ -12,10 +13,12 @@
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("PyLoop runs on Linux (epoll) and macOS (kqueue) only");
 
+pub mod arguments;
 pub mod clock;
 pub mod fork;
 pub mod garbage;
 pub mod handle;
+pub mod handle_type;
 pub mod iteration;
 pub mod loop_impl;
 pub mod modes;
@@ -54,7 +57,7 @@ mod _native {
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         // SAFETY: attached, and the module is made once in a process.
-        fetch(m.py(), unsafe { crate::handle::add_types(m.as_ptr()) })?;
+        fetch(m.py(), unsafe { crate::handle_type::add_types(m.as_ptr()) })?;
         crate::put_raw_methods(m.py().get_type::<LoopCore>().as_any())
     }
 
