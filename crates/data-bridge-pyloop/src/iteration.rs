@@ -75,6 +75,9 @@ impl LoopCore {
             let mode = self.current_mode(slf)?;
             if mode & mode::STOCK != 0 {
                 self.stock_iteration(slf)?;
+                if shutdown::is_over() {
+                    shutdown::park_attached(self.owner());
+                }
             } else {
                 self.iteration(slf)?;
             }

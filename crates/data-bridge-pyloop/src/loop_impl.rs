@@ -255,7 +255,7 @@ impl LoopCore {
             core.kept.with(|k| std::mem::replace(&mut k.loop_keyword, keyword.into_ptr()));
         release_all(py, vec![keyword]);
         core.set_mode(mode::CLOSED, false);
-        drop(old);
+        release_all(py, old.map(|mut old| old.take_all()).unwrap_or_default());
         garbage::enlist(core);
         Ok(())
     }

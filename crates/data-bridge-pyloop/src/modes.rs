@@ -11,10 +11,12 @@ use std::sync::atomic::Ordering;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::handle::{is_native, Handle, TimerRef};
+use crate::handle::{is_native, new_timer_handle, Handle, TimerRef};
 use crate::loop_impl::{mode, release_all, Kept, LoopCore, UNCHECKED};
+use crate::py::imports::COLD;
 use crate::py::object::{checked, new_ref, raise, Obj, Owned, Raised, Raises};
 use crate::ready_queue::{Entry, ReadyQueue};
+use crate::schedule::seconds_of;
 
 /// The bits that `_cold.classify` decides.
 const FOUND_OUT: u8 = mode::STOCK | mode::CALL_AT | mode::HANDLES;
@@ -126,9 +128,27 @@ impl LoopCore {
                     }
                 } else {
                     // A TimerHandle of asyncio's own or of another loop, which somebody put there.
-                    self.call_cold(c"adopt_timer", &[slf, timer])?;
+                    self.adopt_timer(slf, timer)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Schedules a TimerHandle that is not ours. Runs no Python code, so that no interrupt comes between.
+    fn adopt_timer(&self, slf: Obj, timer: Obj) -> Raises<()> {
+        // SAFETY: attached; all are alive, and the new handle takes references of its own.
+        unsafe {
+            let when = Owned::from_new(ffi::PyObject_GetAttrString(timer, c"_when".as_ptr()))?;
+            let when = seconds_of(when.as_ptr())?;
+            let run = ffi::PyObject_GetAttrString(COLD.get(), c"run_foreign".as_ptr());
+            let run = Owned::from_new(run)?;
+            let args = [slf, timer];
+            let context = checked(ffi::PyContext_CopyCurrent())?;
+            let null = std::ptr::null_mut();
+            let h = new_timer_handle(slf, when, null, run.as_ptr(), args.as_ptr(), 2, context)?;
+            let own = Owned::from_new(h.cast())?;
+            self.enqueue_timer(own.as_ptr().cast());
         }
         Ok(())
     }

@@ -478,7 +478,7 @@ unsafe fn plain_seconds(delay: Obj) -> Option<f64> {
 }
 
 /// A deadline that is no exact float, in seconds. An int beyond all floats is as good as infinite.
-unsafe fn seconds_of(given: Obj) -> Raises<f64> {
+pub(crate) unsafe fn seconds_of(given: Obj) -> Raises<f64> {
     // SAFETY: attached; `given` is alive.
     unsafe {
         let seconds = ffi::PyFloat_AsDouble(given);

@@ -123,10 +123,14 @@ impl<T: Timer> TimerQueue<T> {
         self.line.is_empty() && self.heap.is_empty()
     }
 
-    /// The pending timers, those of the line in order.
+    /// The pending timers: the earliest first, the others in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        let line = self.line[self.head..].iter().filter(|node| node.order != GAP);
-        line.chain(&self.heap).map(|node| node.timer)
+        let mut parts = [&self.line[self.head..], &self.heap[..]];
+        if self.first().is_some_and(|(_, position)| position & IN_LINE == 0) {
+            parts.reverse();
+        }
+        let nodes = parts.into_iter().flatten();
+        nodes.filter(|node| node.order != GAP).map(|node| node.timer)
     }
 
     /// Takes out all timers, in order.

@@ -75,11 +75,6 @@ def stock_containers() -> tuple[collections.deque[asyncio.Handle], list[asyncio.
     return collections.deque(), []
 
 
-def adopt_timer(loop: PyLoop, timer: asyncio.TimerHandle) -> None:
-    """Schedule a TimerHandle that was made in Python."""
-    loop.call_at(timer.when(), run_foreign, loop, timer)
-
-
 def run_foreign(loop: PyLoop, handle: asyncio.Handle) -> None:
     """Run a Handle that was made in Python."""
     try:

@@ -52,6 +52,10 @@ impl Poll for Poller {
         sys::eventfd_signal(self.wake.as_fd())
     }
 
+    fn owns(&self, fd: RawFd) -> bool {
+        [&self.epoll, &self.wake].into_iter().any(|own| sys::raw(own) == fd)
+    }
+
     fn as_raw_fd(&self) -> RawFd {
         sys::raw(&self.epoll)
     }

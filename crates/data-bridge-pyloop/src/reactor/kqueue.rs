@@ -108,6 +108,10 @@ impl Poll for Poller {
         sys::kevent_change(&self.queue, wake_up(KernelFlags::empty(), UserFlags::TRIGGER))
     }
 
+    fn owns(&self, fd: RawFd) -> bool {
+        self.as_raw_fd() == fd
+    }
+
     fn as_raw_fd(&self) -> RawFd {
         sys::raw(&self.queue)
     }

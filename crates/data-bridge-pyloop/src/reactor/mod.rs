@@ -39,6 +39,8 @@ pub trait Poll: Sized {
     fn remove(&self, fd: RawFd, registered: u8);
     /// Wakes a waiting thread.
     fn wake(&self) -> io::Result<()>;
+    /// Whether `fd` is one of the poller's own descriptors.
+    fn owns(&self, fd: RawFd) -> bool;
     /// The kernel object's descriptor, itself pollable.
     fn as_raw_fd(&self) -> RawFd;
 }
@@ -180,11 +182,13 @@ impl<T: Copy> Reactor<T> {
     pub fn renew(&mut self) -> io::Result<()> {
         self.poller = Poller::new()?;
         for (fd, w) in self.table.iter().enumerate() {
-            if let Some(w) = w {
+            // A number that was closed before may be the new kernel object's own now.
+            if let Some(w) = w.as_ref().filter(|_| !self.poller.owns(fd as RawFd)) {
                 let token = token(w.generation, fd as RawFd);
                 if let Err(error) = self.poller.add(fd as RawFd, token, w.interest) {
-                    // Closed, or no longer something that can be watched (a daemon's /dev/null).
-                    if !matches!(error.raw_os_error(), Some(libc::EBADF | libc::EPERM)) {
+                    // Closed, or no longer something that can be watched: a daemon's /dev/null.
+                    let gone = [libc::EBADF, libc::EPERM];
+                    if !error.raw_os_error().is_some_and(|errno| gone.contains(&errno)) {
                         return Err(error);
                     }
                 }
