@@ -118,7 +118,8 @@ impl LoopCore {
     /// Nanoseconds until the first deadline; `None` where there is none.
     fn until_deadline(&self) -> Option<u64> {
         match self.timers.with(|timers| timers.next_deadline()) {
-            Some(deadline) => clock::sleep_nanos(deadline - clock::seconds()),
+            Some(deadline) => clock::sleep_nanos(deadline - clock::seconds())
+                .map(|nanos| clock::before_slack(nanos, self.slack_nanos)),
             None => None,
         }
     }

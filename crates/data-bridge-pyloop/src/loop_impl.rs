@@ -21,6 +21,7 @@ use crate::py::imports::COLD;
 use crate::py::object::{clear, new_ref, none, Obj, Owned, Raises};
 use crate::reactor::{Events, Reactor};
 use crate::ready_queue::{Entry, ReadyQueue};
+use crate::sys;
 use crate::timer_queue::TimerQueue;
 use crate::waker::Waker;
 
@@ -70,6 +71,8 @@ pub struct LoopCore {
     pub(crate) shadowed: AtomicBool,
     /// How many of asyncio's own iterations are under way.
     pub(crate) stock_depth: AtomicU32,
+    /// The timer slack of the thread that made the loop.
+    pub(crate) slack_nanos: u64,
     /// The fork generation in which the reactor was made.
     pub(crate) generation: AtomicU32,
 }
@@ -226,6 +229,7 @@ impl LoopCore {
             checked_version: AtomicU32::new(UNCHECKED),
             shadowed: AtomicBool::new(false),
             stock_depth: AtomicU32::new(0),
+            slack_nanos: sys::timer_slack_nanos(),
             generation: AtomicU32::new(fork::generation()),
         }
     }

@@ -22,6 +22,18 @@ pub fn monotonic_nanos() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
+/// By how many nanoseconds the kernel may delay the calling thread's short sleeps (PR_GET_TIMERSLACK of prctl(2)).
+pub fn timer_slack_nanos() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: this operation takes no further argument and touches no memory of ours.
+        let slack = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) };
+        u64::try_from(slack).unwrap_or(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
 /// Sleeps until the process ends.
 pub fn sleep_for_ever() -> ! {
     loop {
