@@ -165,8 +165,8 @@ def test_a_second_interrupt_breaks_into_a_main_task_that_ignores_the_first(kind:
     import asyncio
     import gc
 
-    # What imports left behind must not be collected later: a KeyboardInterrupt that the signal handler raises in a
-    # weakref callback of the garbage is swallowed by the interpreter, on every loop.
+    # What imports left behind must not be collected later: a KeyboardInterrupt that the signal
+    # handler raises in a weakref callback of the garbage is swallowed, on every loop.
     gc.collect()
 
     async def main():

@@ -78,13 +78,15 @@ _SCENES = {
 }
 
 # The main thread gives up the GIL while the interpreter goes down: the others want it just then.
+# Not in a global, which the frames of daemon threads keep alive.
 _END = """
     import os
+    import sys
     class Lingering:
         def __del__(self, sleep=time.sleep, write=os.write):
             sleep(0.1)
             write(1, b'lingered\\n')
-    lingering = Lingering()
+    sys.lingering = Lingering()
     say('end')
 """
 

@@ -28,6 +28,7 @@ __all__ = [
     "__version__",
     "_adopt",
     "_after_fork",
+    "_at_exit",
     "_before_collection",
     "_live_handles",
     "_set_up",
@@ -242,9 +243,6 @@ class LoopCore:
     def _is_shadowed(self) -> bool:
         """Whether an instance attribute may shadow a method that the short ways leave out."""
 
-    def _arm(self, timer: TimerHandle) -> None:
-        """Puts a timer that was made by a wrong thread into the queue."""
-
     # For the Python half: the views of the queues and the façade of the reactor.
 
     def _ready_count(self) -> int:
@@ -281,6 +279,9 @@ class LoopCore:
 
     def _reactor_fileno(self) -> int:
         """The descriptor of the kernel object that the loop waits on, or -1."""
+
+def _at_exit(main_ident: int) -> None:
+    """For `atexit`: stop the loops of all other threads, and wait a moment for those that are in a callback."""
 
 def _set_up(
     *,
