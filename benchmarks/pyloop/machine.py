@@ -14,7 +14,8 @@ def describe() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(_cores()),
         "memory": _memory(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        # The kernel's version without what its builder appended, which may name a machine.
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "python": f"{platform.python_implementation()} {platform.python_version()} ({_build()})",
         "compiler": platform.python_compiler(),
