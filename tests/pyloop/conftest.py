@@ -41,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # looptime is here to be tested; its pytest plugin fails where pytest-asyncio is not installed.
     for plugin in ("looptime_plugin", "looptime_chronometers", "looptime_timeproxies"):
         config.pluginmanager.set_blocked(plugin)
+    # A shell that runs us in the background has us ignore Ctrl-C, and our children would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "leaves_traces(why): the audit after the test looks away, for this reason"
     )
