@@ -259,8 +259,9 @@ def test_a_loop_in_a_second_thread_runs_while_the_main_thread_is_interrupted(kin
     loop = new_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    loop.call_soon_threadsafe(say, 'ready')
     try:
+        # The signal may come before this call returns.
+        loop.call_soon_threadsafe(say, 'ready')
         threading.Event().wait()
     except KeyboardInterrupt:
         say('interrupted')
