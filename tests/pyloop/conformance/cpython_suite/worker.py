@@ -73,7 +73,8 @@ class Journal(unittest.TestResult):
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
-        self._write_stop()
+        if self._current is not None:  # 3.12.1 stops a test that it skipped and never started
+            self._write_stop()
         self._current = None
         faulthandler.dump_traceback_later(self._seconds, exit=True)
 
