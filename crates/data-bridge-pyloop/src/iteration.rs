@@ -14,10 +14,11 @@ use crate::handle::{is_native, retire, trim_free_lists, Handle};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::{fetch, guarded, raise_os};
 use crate::py::object::{new_ref, raise, Obj, Owned, Raised, Raises};
-use crate::reactor::{Reactor, READ, WRITE};
+use crate::reactor::{Reactor, Ready, READ, WRITE};
 use crate::ready_queue::{Entry, ReadyQueue};
 use crate::shutdown;
 use crate::sys;
+use crate::watcher;
 
 /// When the loop next looks up from its callbacks, for signals and for other threads that want the GIL.
 ///
@@ -100,7 +101,31 @@ impl LoopCore {
             self.dispatch(py, count)?;
         }
         self.expire();
-        self.run_batch(slf)
+        self.gathering.store(true, Ordering::Relaxed);
+        let result = self.run_batch(slf);
+        self.end_iteration(result)
+    }
+
+    /// Sends what the callbacks have written, also when an exception leaves the loop.
+    #[inline(always)]
+    fn end_iteration(&self, result: Raises<()>) -> Raises<()> {
+        match result {
+            Ok(()) => self.write_now(),
+            Err(Raised) => self.end_by_exception(),
+        }
+    }
+
+    #[cold]
+    fn end_by_exception(&self) -> Raises<()> {
+        // SAFETY: attached, with an exception set.
+        let py = unsafe { Python::assume_attached() };
+        let error = PyErr::fetch(py);
+        if self.write_now().is_err() {
+            // SAFETY: as above; the first exception is the one that leaves.
+            unsafe { ffi::PyErr_Clear() };
+        }
+        error.restore(py);
+        Err(Raised)
     }
 
     /// Asyncio's own iteration, or the one that somebody put in its place.
@@ -193,10 +218,20 @@ impl LoopCore {
                 continue;
             };
             let ready = self.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)));
-            let Some((fd, _, callbacks)) = ready else {
+            let Some(Ready { fd, readiness, callbacks, orphaned }) = ready else {
                 stale = true;
                 continue;
             };
+            if orphaned {
+                self.reactor.with(|r| {
+                    if let Some(r) = r.as_mut() {
+                        r.settle(fd);
+                    }
+                });
+            }
+            if self.notify_transport(readiness, callbacks) {
+                continue;
+            }
             // References of our own first: giving up a cancelled handle may run Python code that removes the other.
             for callback in callbacks.into_iter().flatten() {
                 // SAFETY: the reactor's reference keeps it alive until here.
@@ -222,6 +257,23 @@ impl LoopCore {
             renewed.map_err(|error| raise_os(py, &error))?;
         }
         Ok(())
+    }
+
+    /// Queues a transport or listener whose descriptor is ready; false if handles watch it.
+    #[inline(always)]
+    fn notify_transport(&self, readiness: u8, callbacks: [Option<Obj>; 2]) -> bool {
+        let Some(o) = callbacks[0].or(callbacks[1]) else {
+            return true;
+        };
+        // SAFETY: the reactor's reference keeps it alive; a transport shares its descriptor with nobody, so both sides are its own.
+        unsafe {
+            if is_native(o) {
+                return false;
+            }
+            watcher::notify(o, readiness, callbacks);
+            self.ready.with(|ready| ready.push(Entry::handle(new_ref(o))));
+        }
+        true
     }
 
     /// Moves due timers, in order, to the ready queue.
@@ -273,7 +325,11 @@ impl LoopCore {
         // SAFETY: the entry's reference to the handle is ours.
         unsafe {
             if !is_native(entry.callable) {
-                return self.run_foreign(slf, entry);
+                return if watcher::is_watcher(entry.callable) {
+                    self.run_watcher(slf, entry.callable)
+                } else {
+                    self.run_foreign(slf, entry)
+                };
             }
             let h: *mut Handle = entry.callable.cast();
             if (*h).cancelled != 0 {
@@ -294,6 +350,20 @@ impl LoopCore {
                 Err(Raised) => self.report_call(slf, &call),
             };
             call.release();
+            result
+        }
+    }
+
+    /// Runs what a transport or listener does for its ready descriptor, and takes over the reference.
+    #[inline(always)]
+    fn run_watcher(&self, slf: Obj, o: Obj) -> Raises<()> {
+        // SAFETY: attached; the reference is ours, and keeps it alive for the call.
+        unsafe {
+            let result = match watcher::run(o) {
+                Ok(()) => Ok(()),
+                Err(Raised) => self.report(slf, |_| watcher::handle(slf, o, READ)),
+            };
+            ffi::Py_DECREF(o);
             result
         }
     }
@@ -356,12 +426,29 @@ impl LoopCore {
     fn run_timed(&self, slf: Obj, entry: Entry) -> Raises<()> {
         // SAFETY: attached; the handle's reference is ours.
         unsafe {
+            if entry.context.is_null() && watcher::is_watcher(entry.callable) {
+                return self.run_watcher_timed(slf, entry.callable);
+            }
             let handle = Owned::from_new(self.handle_of(slf, entry)?)?;
             if is_native(handle.as_ptr()) {
                 (*handle.as_ptr().cast::<Handle>()).track();
             }
             self.call_cold(c"run_timed", &[slf, handle.as_ptr()]).map(drop)
         }
+    }
+
+    /// As [`LoopCore::run_watcher`] in debug mode: each direction by a handle, which is timed.
+    #[cold]
+    fn run_watcher_timed(&self, slf: Obj, o: Obj) -> Raises<()> {
+        // SAFETY: attached; the reference is ours.
+        unsafe {
+            let o = Owned::from_new(o)?;
+            for direction in watcher::take_pending(o.as_ptr()) {
+                let handle = Owned::from_new(watcher::handle(slf, o.as_ptr(), direction)?)?;
+                self.call_cold(c"run_timed", &[slf, handle.as_ptr()])?;
+            }
+        }
+        Ok(())
     }
 
     #[cold]
@@ -422,6 +509,20 @@ fn check_signals() -> Raises<()> {
     }
 }
 
+impl LoopCore {
+    /// As [`LoopCore::handle_of`], also for transports and listeners, which have none.
+    fn handle_to_show(&self, slf: Obj, entry: Entry) -> Raises<Obj> {
+        // SAFETY: attached; the entry's references are ours.
+        unsafe {
+            if entry.context.is_null() && watcher::is_watcher(entry.callable) {
+                let o = Owned::from_new(entry.callable)?;
+                return watcher::handle(slf, o.as_ptr(), READ);
+            }
+        }
+        self.handle_of(slf, entry)
+    }
+}
+
 #[pymethods]
 impl LoopCore {
     /// Run iterations until stopped: the heart of run_forever.
@@ -461,9 +562,18 @@ impl LoopCore {
             .filter_map(|index| {
                 let event = core.events.with(|e| e.as_ref().and_then(|e| e.get(index)));
                 let (token, readiness) = event?;
-                let (fd, events, _) =
+                let ready =
                     core.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)))?;
-                Some((fd, events))
+                let [read, write] = ready.callbacks;
+                let events = u8::from(read.is_some()) * READ | u8::from(write.is_some()) * WRITE;
+                if ready.orphaned {
+                    core.reactor.with(|r| {
+                        if let Some(r) = r.as_mut() {
+                            r.settle(ready.fd);
+                        }
+                    });
+                }
+                (events != 0).then_some((ready.fd, events))
             })
             .collect())
     }
@@ -486,7 +596,7 @@ impl LoopCore {
         }
         let mut handles = Vec::with_capacity(entries.len());
         for entry in entries {
-            let handle = fetch(py, core.handle_of(slf.as_ptr(), entry))?;
+            let handle = fetch(py, core.handle_to_show(slf.as_ptr(), entry))?;
             // SAFETY: a reference that is ours.
             handles.push(unsafe { Bound::from_owned_ptr(py, handle) }.unbind());
         }

@@ -13,6 +13,7 @@
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("PyLoop runs on Linux (epoll) and macOS (kqueue) only");
 
+pub mod address;
 pub mod arguments;
 pub mod clock;
 pub mod fork;
@@ -30,8 +31,10 @@ pub mod shutdown;
 pub mod sys;
 pub mod task;
 pub mod timer_queue;
+pub mod transport;
 pub mod waker;
 pub mod watch;
+pub mod watcher;
 
 use pyo3::prelude::*;
 
@@ -41,7 +44,7 @@ mod _native {
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
     use pyo3::prelude::*;
-    use pyo3::types::PyString;
+    use pyo3::types::{PyString, PyTuple};
 
     use crate::py::errors::fetch;
     use crate::py::imports;
@@ -56,6 +59,7 @@ mod _native {
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::py::names::intern_all(m.py());
         // SAFETY: attached, and the module is made once in a process.
         fetch(m.py(), unsafe { crate::handle_type::add_types(m.as_ptr()) })?;
         crate::put_raw_methods(m.py().get_type::<LoopCore>().as_any())
@@ -101,6 +105,30 @@ mod _native {
             unsafe { imports::learn_wakeup(wakeup.as_ptr()) };
         }
         Ok(())
+    }
+
+    /// Make the transport types over asyncio's own classes: called once by `_transports`, before the first loop.
+    #[pyfunction]
+    #[pyo3(pass_module)]
+    fn _set_up_transports(
+        m: &Bound<'_, PyModule>,
+        cold: Bound<'_, PyAny>,
+        stream_bases: &Bound<'_, PyTuple>,
+        buffered_protocol: Bound<'_, PyAny>,
+        server_takes_transport: bool,
+    ) -> PyResult<()> {
+        let py = m.py();
+        imports::COLD_TRANSPORTS.set(cold.into_ptr());
+        imports::BUFFERED_PROTOCOL.set(buffered_protocol.into_ptr());
+        imports::MINUS_ONE.set((-1_i32).into_pyobject(py)?.into_any().into_ptr());
+        imports::set_server_takes_transport(server_takes_transport);
+        // SAFETY: attached; a tuple of classes.
+        let made = unsafe { crate::transport::types::socket_transport(stream_bases.as_ptr()) };
+        let made = fetch(py, made)?;
+        // SAFETY: a reference that is ours; the import keeps it for good.
+        let class = unsafe { Bound::from_borrowed_ptr(py, made) };
+        imports::SOCKET_TRANSPORT.set(made);
+        m.add("SocketTransport", class)
     }
 
     /// Put the raw methods on the class PyLoop itself, where the interpreter's specialised calls find them.

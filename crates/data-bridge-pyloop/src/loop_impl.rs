@@ -3,6 +3,7 @@
 //! What it does is in rooms of their own: `schedule.rs` (call_soon and its kin), `iteration.rs` (running),
 //! `watch.rs` (descriptors), `task.rs` (futures and tasks), `modes.rs` (what happens when somebody replaces a part).
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU8, AtomicUsize, Ordering};
 
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
@@ -23,6 +24,7 @@ use crate::reactor::{Events, Reactor};
 use crate::ready_queue::{Entry, ReadyQueue};
 use crate::sys;
 use crate::timer_queue::TimerQueue;
+use crate::transport::shared::Shared;
 use crate::waker::Waker;
 
 /// Bits of [`LoopCore::mode`]: why the short ways are not open.
@@ -61,6 +63,12 @@ pub struct LoopCore {
     pub(crate) waker: Waker,
     pub(crate) breath: LoopCell<Breath>,
     pub(crate) kept: LoopCell<Kept>,
+    /// What the transports share.
+    pub(crate) transports: LoopCell<Shared>,
+    /// Room for one receive, of all transports.
+    pub(crate) read_room: LoopCell<Option<Box<[MaybeUninit<u8>]>>>,
+    /// Whether callbacks run, so that writes may wait for the end of the iteration.
+    pub(crate) gathering: AtomicBool,
     /// The thread that runs the loop, or zero.
     pub(crate) owner: AtomicUsize,
     pub(crate) stopping: AtomicBool,
@@ -166,6 +174,7 @@ impl LoopCore {
         taken.extend(entries.iter().flat_map(Entry::references));
         taken.extend(self.take_timers());
         taken.extend(self.reactor.with(|r| r.as_mut().map(Reactor::take_all)).unwrap_or_default());
+        taken.extend(self.transports.with(Shared::take_unsent));
         taken
     }
 
@@ -222,6 +231,9 @@ impl LoopCore {
                 task_factory: null,
                 loop_keyword: null,
             }),
+            transports: LoopCell::new(Shared::default()),
+            read_room: LoopCell::new(None),
+            gathering: AtomicBool::new(false),
             owner: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             // Closed until `_open`, so that a half-made loop is not reported as left open.
@@ -413,6 +425,7 @@ impl LoopCore {
                 watched.flat_map(|(_, _, callbacks)| callbacks.into_iter().flatten());
             callbacks.try_for_each(&show)
         })?;
+        self.transports.with(|shared| shared.unsent().iter().copied().try_for_each(&show))?;
         self.kept.with(|k| {
             [k.ready, k.scheduled, k.task_factory, k.loop_keyword].into_iter().try_for_each(&show)
         })

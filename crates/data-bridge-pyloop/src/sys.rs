@@ -4,8 +4,11 @@
 //! calls and a test build can make the n-th call fail. Errors are the kernel's own, as
 //! [`io::Error`] with its errno.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 /// Nanoseconds of the monotonic clock that Python's `time.monotonic()` reads.
 ///
@@ -46,6 +49,112 @@ fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
     // SAFETY: callers check `fd >= 0`, so it is not the niche value -1. The kernel checks the rest:
     // a number that is not open gives EBADF, which every caller handles.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+pub use rustix::net::SocketAddrAny;
+
+/// recv(2) into `room`; 0 is the end of the stream.
+#[inline]
+pub fn recv(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    let ((read, _), _) = rustix::net::recv(borrow(fd), room, RecvFlags::empty())?;
+    Ok(read.len())
+}
+
+/// send(2) without SIGPIPE; returns how many bytes the kernel took.
+#[inline]
+pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(borrow(fd), bytes, NO_SIGNAL)?)
+}
+
+/// write(2); returns how many bytes the kernel took.
+#[inline]
+pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::io::write(borrow(fd), bytes)?)
+}
+
+/// writev(2).
+pub fn write_pieces(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    Ok(rustix::io::writev(borrow(fd), pieces)?)
+}
+
+/// close(2); an error leaves the number closed all the same (Linux, and the next POSIX).
+pub fn close(fd: RawFd) {
+    // SAFETY: the caller owns the descriptor and gives it up here.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+/// sendmsg(2) of several pieces without SIGPIPE; returns how many bytes the kernel took.
+pub fn send_pieces(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let nothing = &mut SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(borrow(fd), pieces, nothing, NO_SIGNAL)?)
+}
+
+/// Most pieces that [`send_pieces`] takes (IOV_MAX of POSIX).
+pub const MOST_PIECES: usize = 1024;
+
+#[cfg(target_os = "linux")]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_os = "macos")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
+/// accept(2): a non-blocking, close-on-exec connection, and the peer's address where it has one.
+pub fn accept(listener: RawFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    #[cfg(target_os = "linux")]
+    {
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        Ok(rustix::net::acceptfrom_with(borrow(listener), flags)?)
+    }
+    #[cfg(target_os = "macos")]
+    {
+        let (fd, peer) = rustix::net::acceptfrom(borrow(listener))?;
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        rustix::net::sockopt::set_socket_nosigpipe(&fd, true)?;
+        Ok((fd, peer))
+    }
+}
+
+/// getsockname(2).
+pub fn local_address(fd: RawFd) -> io::Result<SocketAddrAny> {
+    Ok(rustix::net::getsockname(borrow(fd))?)
+}
+
+/// TCP_NODELAY of tcp(7): small segments leave at once.
+pub fn set_nodelay(fd: RawFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_nodelay(borrow(fd), true)?)
+}
+
+/// shutdown(2) of the sending side.
+pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    Ok(rustix::net::shutdown(borrow(fd), rustix::net::Shutdown::Write)?)
+}
+
+/// The text of an IPv6 address as inet_ntop(3) writes it, without a scope: what Python's socket module shows.
+pub fn ipv6_text(address: std::net::Ipv6Addr) -> String {
+    let mut text = [0_u8; 46];
+    // SAFETY: 16 octets are read, at most the room's length is written, with a terminating null.
+    let written = unsafe {
+        inet_ntop(
+            libc::AF_INET6,
+            address.octets().as_ptr().cast(),
+            text.as_mut_ptr().cast(),
+            text.len() as libc::socklen_t,
+        )
+    };
+    if written.is_null() {
+        return address.to_string();
+    }
+    std::ffi::CStr::from_bytes_until_nul(&text)
+        .map_or_else(|_| address.to_string(), |text| text.to_string_lossy().into_owned())
+}
+
+extern "C" {
+    fn inet_ntop(
+        family: libc::c_int,
+        source: *const libc::c_void,
+        target: *mut libc::c_char,
+        size: libc::socklen_t,
+    ) -> *const libc::c_char;
 }
 
 #[cfg(target_os = "linux")]

@@ -13,7 +13,7 @@ use pyo3::types::PyTuple;
 use crate::handle::{is_native, new_handle};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::{fetch, raise_os};
-use crate::py::object::{checked, new_ref, Obj};
+use crate::py::object::{checked, new_ref, Obj, Raises};
 use crate::reactor::{Reactor, READ, WRITE};
 
 /// The descriptor number of `fileobj`, as `selectors._fileobj_to_fd` finds it.
@@ -140,13 +140,37 @@ impl LoopCore {
 }
 
 /// Cancels and releases a handle that the reactor gave up.
-fn release_cancelled(py: Python<'_>, old: Option<Obj>) -> PyResult<()> {
-    if let Some(old) = old {
-        // SAFETY: the reactor's reference, now ours.
-        let old = unsafe { Bound::from_owned_ptr(py, old) };
-        old.call_method0("cancel")?;
-    }
+fn release_cancelled(_py: Python<'_>, old: Option<Obj>) -> PyResult<()> {
+    // SAFETY: attached, as the token shows; the reactor's reference, now ours.
+    unsafe { release_watcher(old) };
     Ok(())
+}
+
+/// Releases what the reactor gave up: a handle is cancelled, a transport or listener only let go.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; the caller owns the reference.
+pub(crate) unsafe fn release_watcher(old: Option<Obj>) {
+    if let Some(old) = old {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if is_native(old) && crate::handle::cancel(old.cast()).is_err() {
+                ffi::PyErr_Clear();
+            }
+            ffi::Py_DECREF(old);
+        }
+    }
+}
+
+/// A watcher as Python is shown it: a new reference to a handle.
+unsafe fn shown_as(owner: Obj, o: Obj, direction: u8) -> Raises<Obj> {
+    // SAFETY: attached; the caller holds both.
+    unsafe {
+        if is_native(o) {
+            return Ok(new_ref(o));
+        }
+        crate::watcher::handle(owner, o, direction)
+    }
 }
 
 /// What the `_selector` façade shows of one descriptor: (fd, events, reader or None, writer or None).
@@ -187,7 +211,7 @@ impl LoopCore {
     }
 
     /// All watched descriptors, for the `_selector` façade.
-    fn _watched(slf: &Bound<'_, Self>) -> Vec<Watched> {
+    fn _watched(slf: &Bound<'_, Self>) -> PyResult<Vec<Watched>> {
         let py = slf.py();
         let rows: Vec<(RawFd, u8, [Option<Obj>; 2])> = slf.get().reactor.with(|r| {
             let rows = r.iter().flat_map(Reactor::iter);
@@ -195,13 +219,23 @@ impl LoopCore {
             rows.inspect(|(_, _, c)| c.iter().flatten().for_each(|&c| unsafe { ffi::Py_INCREF(c) }))
                 .collect()
         });
-        let own = |callback| {
+        let mut shown = Vec::with_capacity(rows.len());
+        for (fd, events, callbacks) in rows {
             // SAFETY: the references made just above.
-            unsafe { Bound::from_owned_ptr(py, callback) }.unbind()
-        };
-        rows.into_iter()
-            .map(|(fd, events, [reader, writer])| (fd, events, reader.map(own), writer.map(own)))
-            .collect()
+            let mut held = callbacks.map(|c| c.map(|c| unsafe { Bound::from_owned_ptr(py, c) }));
+            for (held, direction) in held.iter_mut().zip([READ, WRITE]) {
+                if let Some(o) = held.as_mut() {
+                    // SAFETY: attached; the object is held.
+                    let handle = unsafe { shown_as(slf.as_ptr(), o.as_ptr(), direction) };
+                    let handle = fetch(py, handle)?;
+                    // SAFETY: a reference that is ours.
+                    *o = unsafe { Bound::from_owned_ptr(py, handle) };
+                }
+            }
+            let [reader, writer] = held.map(|held| held.map(Bound::unbind));
+            shown.push((fd, events, reader, writer));
+        }
+        Ok(shown)
     }
 
     /// Register handles made by this loop for *fd*, as the façade's register() and modify() are asked.

@@ -8,17 +8,21 @@ the table.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import threading
-from asyncio import events, selector_events
+import weakref
+from asyncio import base_events, events, selector_events, sslproto
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, TypeVarTuple, Unpack
+from typing import IO, TYPE_CHECKING, TypeVarTuple, Unpack
 
-from . import _cold, _native
+from . import _cold, _native, _transports
 from ._selector import ReactorSelector
 
 if TYPE_CHECKING:
-    import socket
+    import ssl
+
+    from _typeshed import FileDescriptorLike
 
     class _SelectorEventLoop(asyncio.SelectorEventLoop):
         """asyncio's own loop with those of its private names that typeshed leaves out."""
@@ -47,9 +51,13 @@ if TYPE_CHECKING:
 else:
     _SelectorEventLoop = asyncio.SelectorEventLoop
 
+#: The address families whose connections are accepted natively.
+_NATIVE_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
 _Ts = TypeVarTuple("_Ts")
 
 _cold.set_up()
+_transports.set_up()
 
 
 class PyLoop(_native.LoopCore, _SelectorEventLoop):
@@ -81,7 +89,6 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         "_signal_handlers",
         "_ssock",
         "_timer_cancelled_count",
-        "_transports",
         "_unix_server_sockets",
         "slow_callback_duration",
     )
@@ -137,6 +144,101 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*self._old_agen_hooks)
+
+    # Sockets: asyncio's own hooks, filled with native transports.
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, object] | None = None,
+        server: asyncio.AbstractServer | None = None,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(sock)
+        extra = _transports.extra_of(sock, extra)
+        base_events._set_nodelay(sock)
+        return self._new_socket_transport(sock, sock.fileno(), protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, object] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        **timeouts: float,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            **timeouts,
+        )
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
+        return ssl_protocol._app_transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: asyncio.AbstractServer | None = None,
+        backlog: int = 100,
+        *timeouts: float,
+        **more: object,
+    ) -> None:
+        if sslcontext is not None or sock.family not in _NATIVE_FAMILIES:
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
+            )
+        else:
+            numbers = sock.fileno(), sock.family, sock.proto
+            self._listen(protocol_factory, sock, server, backlog, numbers)
+
+    def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None:
+        try:
+            fileno = fd if isinstance(fd, int) else int(fd.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fd!r}") from None
+        transport = self._transport_of(fileno)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    async def _sendfile_native(
+        self, transp: _native.SocketTransport, file: IO[bytes], offset: int, count: int | None
+    ) -> int:
+        # As asyncio's, which takes the transport off its list so that sock_sendfile() accepts the socket.
+        fd = transp._sock_fd
+        resume_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        self._lend_descriptor(fd, transp)
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            self._return_descriptor(fd, transp)
+            transp._reset_empty_waiter()
+            if resume_reading:
+                transp.resume_reading()
+
+    @property
+    def _transports(self) -> weakref.WeakValueDictionary[int, asyncio.BaseTransport]:
+        return weakref.WeakValueDictionary(self._transport_list())
+
+    @_transports.setter
+    def _transports(self, empty: object) -> None:
+        # The inherited __init__ sets an empty dictionary.
+        pass
 
     # The native core wakes itself by an eventfd. The pair of sockets of asyncio's self-pipe is made
     # only for signals: signal.set_wakeup_fd() writes single bytes, which an eventfd refuses.

@@ -1,18 +1,18 @@
 //! What the crate needs from asyncio, looked up once when the module is set up.
 
-use std::ffi::c_void;
+use std::ffi::{c_void, CStr};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use pyo3::ffi;
 
-use super::object::Obj;
+use super::object::{Obj, Owned, Raises};
 
 /// One object of asyncio's, kept for the life of the process.
 pub struct Import(AtomicPtr<ffi::PyObject>);
 
 impl Import {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 
@@ -52,6 +52,54 @@ pub static PYLOOP: Import = Import::new();
 pub static COLD: Import = Import::new();
 /// The type of the callable by which asyncio's C Task asks for its next step.
 pub static TASK_STEP_TYPE: Import = Import::new();
+
+/// The cold half of the transports: functions of `data_bridge.pyloop._transports`.
+pub static COLD_TRANSPORTS: Import = Import::new();
+/// `asyncio.BufferedProtocol`.
+pub static BUFFERED_PROTOCOL: Import = Import::new();
+/// Our own `SocketTransport`.
+pub static SOCKET_TRANSPORT: Import = Import::new();
+/// The number -1, the size hint that asyncio gives to `get_buffer()`.
+pub static MINUS_ONE: Import = Import::new();
+
+/// Whether `asyncio.Server._attach` takes the transport (3.13 and later).
+static SERVER_TAKES_TRANSPORT: AtomicBool = AtomicBool::new(false);
+
+/// Whether `asyncio.Server._attach` and `_detach` take the transport.
+pub fn server_takes_transport() -> bool {
+    SERVER_TAKES_TRANSPORT.load(Ordering::Relaxed)
+}
+
+/// Remembers the answer to [`server_takes_transport`].
+pub fn set_server_takes_transport(takes: bool) {
+    SERVER_TAKES_TRANSPORT.store(takes, Ordering::Relaxed);
+}
+
+/// A function of `_transports.py`.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`.
+pub unsafe fn cold_function(name: &CStr) -> Raises<Owned> {
+    // SAFETY: the caller's promise; the module lives for good.
+    unsafe { Owned::from_new(ffi::PyObject_GetAttrString(COLD_TRANSPORTS.get(), name.as_ptr())) }
+}
+
+/// Calls a function of `_transports.py`; for what happens rarely.
+///
+/// # Safety
+/// As [`cold_function`]; the arguments are alive.
+pub unsafe fn call_cold(name: &CStr, args: &[Obj]) -> Raises<Owned> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let function = cold_function(name)?;
+        Owned::from_new(ffi::PyObject_Vectorcall(
+            function.as_ptr(),
+            args.as_ptr(),
+            args.len(),
+            null_mut(),
+        ))
+    }
+}
 
 /// The C function behind the callable by which a future wakes asyncio's C Task.
 static TASK_WAKEUP: AtomicPtr<c_void> = AtomicPtr::new(null_mut());

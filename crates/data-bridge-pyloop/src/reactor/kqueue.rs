@@ -18,7 +18,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{OwnedFd, RawFd};
 
-use super::{Poll, READ, WRITE};
+use super::{Poll, EDGE, READ, WRITE};
 use crate::sys::{self, KernelEvent, KernelFilter, KernelFlags, UserDefinedFlags, UserFlags};
 
 /// Events fetched by one wait. xnu puts those it has handed out behind the rest, so all get their turn.
@@ -63,8 +63,10 @@ impl Poll for Poller {
     /// will modify the parameters of the original event".
     fn add(&self, fd: RawFd, token: u64, interest: u8) -> io::Result<()> {
         let mut added = 0;
+        // "EV_CLEAR: After the event is retrieved by the user, its state is reset": an edge.
+        let edge = if interest & EDGE != 0 { KernelFlags::CLEAR } else { KernelFlags::empty() };
         for direction in directions(interest) {
-            if let Err(error) = self.change(fd, direction, KernelFlags::ADD, token) {
+            if let Err(error) = self.change(fd, direction, KernelFlags::ADD | edge, token) {
                 self.remove(fd, added);
                 return Err(error);
             }

@@ -1,6 +1,6 @@
 //! Descriptors that somebody watches, and one wait for all of them.
 //!
-//! Contract: registrations are level-triggered; an event may be spurious; an error or a hang-up
+//! Contract: registrations are level-triggered (or, for `set_edge`, edge-triggered); an event may be spurious; an error or a hang-up
 //! wakes both directions, and a readable event never hides a writable one. A descriptor that was closed without being removed
 //! is forgotten by the kernel: its next registration is made anew. Events carry
 //! a generation, so that a descriptor number used again never receives its predecessor's.
@@ -23,6 +23,8 @@ pub use kqueue::{Events, Poller};
 pub const READ: u8 = 1;
 /// Wish to write, as `selectors.EVENT_WRITE`.
 pub const WRITE: u8 = 2;
+/// Tell once, when something changes; with both directions.
+pub const EDGE: u8 = 4;
 
 /// What one kernel's poller must do. `token` is handed back with each event.
 ///
@@ -48,8 +50,32 @@ pub trait Poll: Sized {
 /// One watched descriptor.
 struct Watched<T> {
     callbacks: [Option<T>; 2],
+    /// What the kernel was told: may be more than there are callbacks, see [`Reactor::mute`].
     interest: u8,
     generation: u32,
+}
+
+impl<T> Watched<T> {
+    /// The directions that have a callback; an edge-triggered one always listens to both.
+    fn wanted(&self) -> u8 {
+        let [read, write] = &self.callbacks;
+        if self.interest & EDGE != 0 {
+            return if read.is_some() { READ | WRITE } else { 0 };
+        }
+        u8::from(read.is_some()) * READ | u8::from(write.is_some()) * WRITE
+    }
+}
+
+/// Whom an event is for.
+pub struct Ready<T> {
+    /// The descriptor.
+    pub fd: RawFd,
+    /// What is ready of what the kernel was asked for.
+    pub readiness: u8,
+    /// The callbacks (reader, writer) that the event makes ready.
+    pub callbacks: [Option<T>; 2],
+    /// Whether a part of it is for nobody: then [`Reactor::settle`] is due.
+    pub orphaned: bool,
 }
 
 /// The table of watched descriptors over the kernel's poller.
@@ -60,7 +86,7 @@ pub struct Reactor<T> {
     watched: usize,
 }
 
-impl<T: Copy> Reactor<T> {
+impl<T: Copy + PartialEq> Reactor<T> {
     /// Makes the kernel object and an empty table.
     pub fn new() -> io::Result<Self> {
         Ok(Self { poller: Poller::new()?, table: Vec::new(), generation: 0, watched: 0 })
@@ -89,7 +115,7 @@ impl<T: Copy> Reactor<T> {
         let known =
             self.table.get(index).and_then(Option::as_ref).map(|w| (w.interest, w.generation));
         let registered = known.map_or(0, |(interest, _)| interest);
-        let interest = registered | direction;
+        let interest = (registered | direction) & !EDGE;
         let generation = match known {
             Some((_, generation))
                 if self.poller.modify(fd, token(generation, fd), interest, registered)? =>
@@ -116,13 +142,67 @@ impl<T: Copy> Reactor<T> {
         Ok(w.callbacks[side(direction)].replace(callback))
     }
 
+    /// Like [`Reactor::set`], for a descriptor that nobody but its owner closes: no system call where the kernel knows already.
+    #[inline]
+    pub fn set_own(&mut self, fd: RawFd, direction: u8, callback: T) -> io::Result<Option<T>> {
+        if let Some(Some(w)) = self.table.get_mut(fd as usize) {
+            if w.interest & (direction | EDGE) == direction {
+                return Ok(w.callbacks[side(direction)].replace(callback));
+            }
+        }
+        self.set(fd, direction, callback)
+    }
+
+    /// Takes the callback of one direction away and leaves the kernel's registration as it is: it often comes back soon.
+    /// An event for nobody makes [`Reactor::ready`] ask for [`Reactor::settle`].
+    #[inline]
+    pub fn mute(&mut self, fd: RawFd, direction: u8) -> Option<T> {
+        self.table.get_mut(usize::try_from(fd).ok()?)?.as_mut()?.callbacks[side(direction)].take()
+    }
+
+    /// Fits the kernel's registration to the callbacks that are left.
+    pub fn settle(&mut self, fd: RawFd) {
+        let Some(slot) = usize::try_from(fd).ok().and_then(|index| self.table.get_mut(index))
+        else {
+            return;
+        };
+        let Some(w) = slot.as_mut() else { return };
+        let wanted = w.wanted();
+        if wanted == 0 {
+            self.poller.remove(fd, w.interest);
+            *slot = None;
+            self.watched -= 1;
+        } else if w.interest & EDGE == 0 && wanted != w.interest {
+            // An error means that the descriptor was closed behind our back: no event will come, as wished.
+            drop(self.poller.modify(fd, token(w.generation, fd), wanted, w.interest));
+            w.interest = wanted;
+        }
+    }
+
+    /// Watches `fd` for changes in both directions with one callback; what stood there before is returned.
+    pub fn set_edge(&mut self, fd: RawFd, callback: T) -> io::Result<[Option<T>; 2]> {
+        let interest = READ | WRITE | EDGE;
+        let index = fd as usize;
+        self.generation = self.generation.wrapping_add(1);
+        self.poller.add(fd, token(self.generation, fd), interest)?;
+        if index >= self.table.len() {
+            self.table.resize_with(index + 1, || None);
+        }
+        let slot = &mut self.table[index];
+        let old = slot.take().map_or([None; 2], |w| w.callbacks);
+        self.watched += usize::from(old == [None; 2]);
+        let callbacks = [Some(callback), None];
+        *slot = Some(Watched { callbacks, interest, generation: self.generation });
+        Ok(old)
+    }
+
     /// Stops watching `fd` in one direction, and returns the callback that stood there.
     pub fn unset(&mut self, fd: RawFd, direction: u8) -> Option<T> {
         let slot = self.table.get_mut(usize::try_from(fd).ok()?)?;
         let w = slot.as_mut()?;
         let callback = w.callbacks[side(direction)].take()?;
-        let (registered, interest) = (w.interest, w.interest & !direction);
-        if interest != 0 {
+        let (registered, interest) = (w.interest, w.interest & !direction & !EDGE);
+        if interest != 0 && w.wanted() != 0 {
             // An error means that the descriptor was closed behind our back: no event will come, as wished.
             drop(self.poller.modify(fd, token(w.generation, fd), interest, registered));
             w.interest = interest;
@@ -141,7 +221,7 @@ impl<T: Copy> Reactor<T> {
 
     /// The callbacks (reader, writer) that an event makes ready; `None` if its descriptor is no longer the one it was for.
     #[inline]
-    pub fn ready(&self, token: u64, readiness: u8) -> Option<(RawFd, u8, [Option<T>; 2])> {
+    pub fn ready(&self, token: u64, readiness: u8) -> Option<Ready<T>> {
         let fd = token as u32 as usize;
         let w = self.table.get(fd)?.as_ref()?;
         if w.generation != (token >> 32) as u32 {
@@ -153,7 +233,9 @@ impl<T: Copy> Reactor<T> {
                 *callback = None;
             }
         }
-        Some((fd as RawFd, readiness & w.interest, callbacks))
+        // Of the kernel's registrations nobody wants any more.
+        let orphaned = readiness & w.interest & !w.wanted() & (READ | WRITE) != 0;
+        Some(Ready { fd: fd as RawFd, readiness: readiness & w.interest, callbacks, orphaned })
     }
 
     /// All that is watched: descriptor, interest, callbacks.
@@ -161,7 +243,8 @@ impl<T: Copy> Reactor<T> {
         self.table
             .iter()
             .enumerate()
-            .filter_map(|(fd, w)| w.as_ref().map(|w| (fd as RawFd, w.interest, w.callbacks)))
+            .filter_map(|(fd, w)| w.as_ref().map(|w| (fd as RawFd, w.wanted(), w.callbacks)))
+            .filter(|(_, wanted, _)| *wanted != 0)
     }
 
     /// Forgets everything, and returns the callbacks; the kernel's own registrations go with its object.

@@ -1,0 +1,43 @@
+//! Attribute and method names that the crate looks up, interned once.
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::imports::Import;
+
+macro_rules! names {
+    ($($name:ident = $text:literal),* $(,)?) => {
+        $(
+            #[doc = concat!("The interned name \"", $text, "\".")]
+            pub static $name: Import = Import::new();
+        )*
+
+        /// Interns all names; once, when the module is set up.
+        pub fn intern_all(py: Python<'_>) {
+            $($name.set(PyString::intern(py, $text).into_any().into_ptr());)*
+        }
+    };
+}
+
+names! {
+    ATTACH = "_attach",
+    BUFFER_UPDATED = "buffer_updated",
+    CALL_CONNECTION_LOST = "_call_connection_lost",
+    CALL_SOON = "call_soon",
+    CLOSE = "close",
+    CONNECTION_LOST = "connection_lost",
+    CONNECTION_MADE = "connection_made",
+    CONTEXT = "context",
+    DATA_RECEIVED = "data_received",
+    DETACH = "_detach",
+    EOF_RECEIVED = "eof_received",
+    FILENO = "fileno",
+    GET_BUFFER = "get_buffer",
+    PAUSE_WRITING = "pause_writing",
+    READ_READY = "_read_ready",
+    RESUME_WRITING = "resume_writing",
+    SET_EXCEPTION = "set_exception",
+    SET_RESULT = "set_result",
+    START_READING = "_start_reading",
+    WRITE_READY = "_write_ready",
+}

@@ -1,0 +1,15 @@
+//! Transports: sockets and pipes behind asyncio's protocols.
+//!
+//! [`base`] holds what all have in common, [`kind`] what the interpreter sees of it, [`types`] the types that exist;
+//! [`stream`] reads and [`writing`] writes byte streams, [`outgoing`] is what waits to be sent, [`extra`] answers `get_extra_info()`,
+//! [`shared`] is what the transports of one loop share; [`listener`] accepts connections.
+
+pub mod base;
+pub mod extra;
+pub mod kind;
+pub mod listener;
+pub mod outgoing;
+pub mod shared;
+pub mod stream;
+pub mod types;
+pub mod writing;

@@ -1,0 +1,121 @@
+//! Native objects that watch a descriptor without a handle: transports and listeners.
+//!
+//! The reactor and the ready queue hold the object itself. Wherever Python looks (debug mode, asyncio's own iteration, a report of an
+//! exception) it is shown as a handle of its `_read_ready` or `_write_ready` method.
+
+use pyo3::ffi;
+
+use crate::handle::new_handle;
+use crate::py::call::{attribute, in_context};
+use crate::py::names;
+use crate::py::object::{checked, new_ref, Obj, Raises};
+use crate::reactor::{READ, WRITE};
+use crate::transport::base::{self, Base};
+use crate::transport::listener::{self, Listener};
+
+/// Whether `o` is a transport or a listener.
+///
+/// # Safety
+/// `o` is alive.
+#[inline(always)]
+pub unsafe fn is_watcher(o: Obj) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { base::is_transport(o) || Listener::is(o) }
+}
+
+/// Notes what is ready, of what is still wanted.
+///
+/// # Safety
+/// Attached; `o` is a watcher.
+#[inline(always)]
+pub unsafe fn notify(o: Obj, readiness: u8, callbacks: [Option<Obj>; 2]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if base::is_transport(o) {
+            let [read, write] = callbacks;
+            let wanted = u8::from(read.is_some()) * READ | u8::from(write.is_some()) * WRITE;
+            (*o.cast::<Base>()).pending |= readiness & wanted;
+        }
+    }
+}
+
+/// Does what is due, each direction in its context.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; the caller holds `o`, a watcher.
+#[inline(always)]
+pub unsafe fn run(o: Obj) -> Raises<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !base::is_transport(o) {
+            return listener::ready(o);
+        }
+        let t: *mut Base = o.cast();
+        let pending = std::mem::take(&mut (*t).pending);
+        let mut result = Ok(());
+        if pending & READ != 0 && base::still_reads(t) {
+            let context = new_ref((*t).read_context);
+            let kind = (*t).kind;
+            result = in_context(context, || (kind.read_ready)(t));
+            ffi::Py_DECREF(context);
+        }
+        if pending & WRITE != 0 && result.is_ok() && !(*t).owner.is_null() {
+            let kind = (*t).kind;
+            let context = (*t).write_context;
+            result = if context.is_null() {
+                (kind.write_ready)(t)
+            } else {
+                new_ref(context);
+                let result = in_context(context, || (kind.write_ready)(t));
+                ffi::Py_DECREF(context);
+                result
+            };
+        } else if pending & WRITE != 0 {
+            // The exception is on its way out: the kernel will tell again.
+        }
+        result
+    }
+}
+
+/// The directions that are due, taken.
+///
+/// # Safety
+/// As [`run`].
+pub unsafe fn take_pending(o: Obj) -> Vec<u8> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !base::is_transport(o) {
+            return vec![READ];
+        }
+        let t: *mut Base = o.cast();
+        let pending = std::mem::take(&mut (*t).pending);
+        let due = |direction: &u8| {
+            pending & direction != 0 && (*direction != READ || base::still_reads(t))
+        };
+        [READ, WRITE].into_iter().filter(due).collect()
+    }
+}
+
+/// A handle that does the same for one direction.
+///
+/// # Safety
+/// As [`run`]; `owner` is the loop.
+pub unsafe fn handle(owner: Obj, o: Obj, direction: u8) -> Raises<Obj> {
+    // SAFETY: the caller's promise; the new handle takes references of its own, and the one to the context.
+    unsafe {
+        let name = if direction == READ { &names::READ_READY } else { &names::WRITE_READY };
+        let callback = attribute(o, name)?;
+        let own = if !base::is_transport(o) {
+            Listener::context(o)
+        } else if direction == READ {
+            (*o.cast::<Base>()).read_context
+        } else {
+            (*o.cast::<Base>()).write_context
+        };
+        let context =
+            if own.is_null() { checked(ffi::PyContext_CopyCurrent())? } else { new_ref(own) };
+        let made = new_handle(owner, callback.as_ptr(), std::ptr::null(), 0, context)?;
+        (*made).track();
+        Ok(made.cast())
+    }
+}
