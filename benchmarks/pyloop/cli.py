@@ -92,7 +92,7 @@ def main(program: Program, description: str, arguments: Sequence[str] | None = N
     if options.json:
         results.write(suite, options.json)
     status = 1 if pyloop_failed(suite) else 0
-    if baseline is not None and _show_changes(suite, baseline):
+    if baseline is not None and show_changes(suite, baseline):
         status = status or 3
     if status != 1:
         print("\n✓ All Benchmarks Complete!")
@@ -144,7 +144,7 @@ def pyloop_failed(suite: Suite) -> bool:
     return any(one is not None and one.error is not None for one in samples)
 
 
-def _show_changes(suite: Suite, baseline: Suite) -> bool:
+def show_changes(suite: Suite, baseline: Suite) -> bool:
     """Print the comparison; True if something regressed."""
     changes = results.compare(suite, baseline)
     regressed = [change for change in changes if change.regressed]

@@ -244,10 +244,13 @@ unsafe fn wait_for_room(t: *mut Base) -> Raises<()> {
 pub unsafe fn flush(t: *mut Base) -> Raises<()> {
     // SAFETY: the caller's promise.
     unsafe {
-        if has(t, state::BLOCKED | state::GONE) || (*t).conn_lost != 0 {
+        let nothing = (*stream(t)).outgoing.size() == 0;
+        if nothing || has(t, state::BLOCKED | state::GONE) || (*t).conn_lost != 0 {
             return Ok(());
         }
         match send_pieces(t) {
+            // What the protocol wrote in resume_writing(), after close(), was the last.
+            Ok(Sent::All) if has(t, state::CLOSING | state::EOF) => drained(t),
             Ok(Sent::All) => Ok(()),
             Ok(Sent::Blocked) => wait_for_room(t),
             Err(error) => {
