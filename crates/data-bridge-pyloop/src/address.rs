@@ -23,7 +23,9 @@ impl Address {
     /// Of what the kernel gave for a socket of this family; `Unknown` for a family that is not kept here.
     pub fn new(family: i32, given: Option<&SocketAddrAny>) -> Self {
         let known = match family {
-            libc::AF_INET => given.and_then(|a| SocketAddrV4::try_from(a.clone()).ok().map(Self::Inet)),
+            libc::AF_INET => {
+                given.and_then(|a| SocketAddrV4::try_from(a.clone()).ok().map(Self::Inet))
+            }
             libc::AF_INET6 => {
                 given.and_then(|a| SocketAddrV6::try_from(a.clone()).ok().map(Self::Inet6))
             }

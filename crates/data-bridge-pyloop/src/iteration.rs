@@ -14,7 +14,7 @@ use crate::handle::{is_native, retire, trim_free_lists, Handle};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::{fetch, guarded, raise_os};
 use crate::py::object::{new_ref, raise, Obj, Owned, Raised, Raises};
-use crate::reactor::{Reactor, Ready, READ, WRITE};
+use crate::reactor::{directions, Reactor, Ready, READ, WRITE};
 use crate::ready_queue::{Entry, ReadyQueue};
 use crate::shutdown;
 use crate::sys;
@@ -564,8 +564,7 @@ impl LoopCore {
                 let (token, readiness) = event?;
                 let ready =
                     core.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)))?;
-                let [read, write] = ready.callbacks;
-                let events = u8::from(read.is_some()) * READ | u8::from(write.is_some()) * WRITE;
+                let events = directions(&ready.callbacks);
                 if ready.orphaned {
                     core.reactor.with(|r| {
                         if let Some(r) = r.as_mut() {

@@ -9,7 +9,7 @@ use crate::handle::new_handle;
 use crate::py::call::{attribute, in_context};
 use crate::py::names;
 use crate::py::object::{checked, new_ref, Obj, Raises};
-use crate::reactor::{READ, WRITE};
+use crate::reactor::{directions, READ, WRITE};
 use crate::transport::base::{self, Base};
 use crate::transport::listener::{self, Listener};
 
@@ -32,9 +32,7 @@ pub unsafe fn notify(o: Obj, readiness: u8, callbacks: [Option<Obj>; 2]) {
     // SAFETY: the caller's promise.
     unsafe {
         if base::is_transport(o) {
-            let [read, write] = callbacks;
-            let wanted = u8::from(read.is_some()) * READ | u8::from(write.is_some()) * WRITE;
-            (*o.cast::<Base>()).pending |= readiness & wanted;
+            (*o.cast::<Base>()).pending |= readiness & directions(&callbacks);
         }
     }
 }
@@ -70,8 +68,6 @@ pub unsafe fn run(o: Obj) -> Raises<()> {
                 ffi::Py_DECREF(context);
                 result
             };
-        } else if pending & WRITE != 0 {
-            // The exception is on its way out: the kernel will tell again.
         }
         result
     }

@@ -58,11 +58,10 @@ struct Watched<T> {
 impl<T> Watched<T> {
     /// The directions that have a callback; an edge-triggered one always listens to both.
     fn wanted(&self) -> u8 {
-        let [read, write] = &self.callbacks;
         if self.interest & EDGE != 0 {
-            return if read.is_some() { READ | WRITE } else { 0 };
+            return if self.callbacks[0].is_some() { READ | WRITE } else { 0 };
         }
-        u8::from(read.is_some()) * READ | u8::from(write.is_some()) * WRITE
+        directions(&self.callbacks)
     }
 }
 
@@ -279,6 +278,13 @@ impl<T: Copy + PartialEq> Reactor<T> {
         }
         Ok(())
     }
+}
+
+/// The directions that have a callback.
+#[inline]
+pub fn directions<T>(callbacks: &[Option<T>; 2]) -> u8 {
+    let [read, write] = callbacks;
+    (u8::from(read.is_some()) * READ) | (u8::from(write.is_some()) * WRITE)
 }
 
 /// What the kernel hands back with an event: the descriptor, and which of its lives.

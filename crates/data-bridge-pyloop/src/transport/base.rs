@@ -108,7 +108,8 @@ const DEFAULT_HIGH: usize = 64 * 1024;
 pub unsafe fn is_transport(o: Obj) -> bool {
     // SAFETY: reads the type of a living object; the types are final, and share their destructor with nobody.
     unsafe {
-        (*ffi::Py_TYPE(o)).tp_dealloc.is_some_and(|f| f as usize == super::kind::dealloc as usize)
+        let ours: ffi::destructor = super::kind::dealloc;
+        (*ffi::Py_TYPE(o)).tp_dealloc.is_some_and(|f| std::ptr::fn_addr_eq(f, ours))
     }
 }
 
@@ -420,11 +421,7 @@ unsafe fn tell(t: *mut Base, name: &Import, message: &std::ffi::CStr) -> Raises<
 ///
 /// # Safety
 /// As [`watch`].
-pub unsafe fn report_failure(
-    t: *mut Base,
-    exception: Obj,
-    message: &std::ffi::CStr,
-) -> Raises<()> {
+pub unsafe fn report_failure(t: *mut Base, exception: Obj, message: &std::ffi::CStr) -> Raises<()> {
     // SAFETY: the caller's promise.
     unsafe {
         let text = Owned::from_new(ffi::PyUnicode_FromString(message.as_ptr()))?;
@@ -637,9 +634,8 @@ pub unsafe fn set_protocol(t: *mut Base, protocol: Obj) -> Raises<()> {
 /// Attached, outside every `LoopCell`.
 pub unsafe fn is_buffered(protocol: Obj) -> Raises<bool> {
     // SAFETY: the caller's promise.
-    match unsafe {
-        ffi::PyObject_IsInstance(protocol, crate::py::imports::BUFFERED_PROTOCOL.get())
-    } {
+    match unsafe { ffi::PyObject_IsInstance(protocol, crate::py::imports::BUFFERED_PROTOCOL.get()) }
+    {
         -1 => Err(Raised),
         is => Ok(is == 1),
     }

@@ -159,10 +159,7 @@ pub(crate) unsafe extern "C" fn get_extra_info(
         }
         let [name, default] = values;
         if excess || name.is_null() {
-            raise(
-                ffi::PyExc_TypeError,
-                "get_extra_info() takes a name and optionally a default",
-            );
+            raise(ffi::PyExc_TypeError, "get_extra_info() takes a name and optionally a default");
             return null_mut();
         }
         let default = if default.is_null() { ffi::Py_None() } else { default };

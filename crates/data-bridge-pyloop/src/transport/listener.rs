@@ -142,8 +142,7 @@ pub unsafe fn ready(o: Obj) -> Raises<()> {
             match sys::accept(listener.fd) {
                 Ok((connection, peer)) => {
                     let peer = Address::new(listener.family, peer.as_ref());
-                    let context =
-                        Owned::from_new(ffi::PyContext_Copy(listener.context.as_ptr()))?;
+                    let context = Owned::from_new(ffi::PyContext_Copy(listener.context.as_ptr()))?;
                     in_context(context.as_ptr(), || listener.serve(connection, peer))?;
                 }
                 Err(error) => return refused(listener, o, &error),

@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
+use pyo3::ffi;
+
 use crate::py::bytes;
 use crate::py::object::Obj;
 use crate::sys;
@@ -25,9 +27,7 @@ impl Piece {
     /// The queue's reference keeps the object alive as long as the slice is used.
     unsafe fn left<'a>(&self) -> &'a [u8] {
         // SAFETY: a bytes object is immutable, and `start` is at most its length.
-        unsafe {
-            bytes::contents(self.bytes).get_unchecked(self.start..)
-        }
+        unsafe { bytes::contents(self.bytes).get_unchecked(self.start..) }
     }
 }
 
@@ -57,7 +57,7 @@ impl Outgoing {
     /// Appends a bytes object without its first `start` bytes; takes over the reference.
     ///
     /// # Safety
-    /// Attached; `piece` is a bytes object of more than `start` bytes.
+    /// Attached; `piece` is an exact bytes object of more than `start` bytes.
     #[inline]
     pub unsafe fn push(&mut self, piece: Obj, start: usize) {
         // SAFETY: the caller's promise.
@@ -65,9 +65,12 @@ impl Outgoing {
         self.pieces.push_back(Piece { bytes: piece, start });
     }
 
-    /// Sends as much as the kernel takes, by one system call where that is possible. What has left is put into `spent`, to be
-    /// released by the caller.
-    pub fn send(&mut self, fd: i32, spent: &mut Vec<Obj>, write: Write) -> io::Result<Sent> {
+    /// Sends as much as the kernel takes, by one system call where that is possible. What has left is released: exact bytes objects,
+    /// whose end runs no Python code.
+    ///
+    /// # Safety
+    /// Attached.
+    pub unsafe fn send(&mut self, fd: i32, write: Write) -> io::Result<Sent> {
         while self.size != 0 {
             // SAFETY: the pieces stay in the queue, and so alive, until the call has returned.
             let (taken, asked) = unsafe {
@@ -82,7 +85,8 @@ impl Outgoing {
             };
             match taken {
                 Ok(taken) => {
-                    self.advance(taken, spent);
+                    // SAFETY: the caller's promise.
+                    unsafe { self.advance(taken) };
                     if taken < asked {
                         return Ok(Sent::Blocked);
                     }
@@ -97,17 +101,24 @@ impl Outgoing {
         Ok(Sent::All)
     }
 
-    fn advance(&mut self, mut taken: usize, spent: &mut Vec<Obj>) {
+    /// Takes out what has left.
+    ///
+    /// # Safety
+    /// Attached.
+    unsafe fn advance(&mut self, mut taken: usize) {
         self.size -= taken;
         while let Some(first) = self.pieces.front_mut() {
-            // SAFETY: only its length is looked at, while the queue keeps it alive.
-            let left = unsafe { first.left() }.len();
-            if left > taken {
-                first.start += taken;
-                return;
+            // SAFETY: the queue's reference keeps the piece alive until it is released here, and then nobody looks at it again.
+            unsafe {
+                let left = first.left().len();
+                if left > taken {
+                    first.start += taken;
+                    return;
+                }
+                taken -= left;
+                ffi::Py_DECREF(first.bytes);
             }
-            taken -= left;
-            spent.extend(self.pieces.pop_front().map(|piece| piece.bytes));
+            self.pieces.pop_front();
         }
         if self.pieces.capacity() > KEEP {
             self.pieces = VecDeque::new();

@@ -275,9 +275,7 @@ unsafe fn read_bytes(t: *mut Base) -> Raises<()> {
         let protocol = hold_protocol(t)?;
         match method(protocol.as_ptr(), &names::DATA_RECEIVED, [data.as_ptr()]) {
             Ok(_) => Ok(()),
-            Err(Raised) => {
-                fatal_error(t, c"Fatal error: protocol.data_received() call failed.")
-            }
+            Err(Raised) => fatal_error(t, c"Fatal error: protocol.data_received() call failed."),
         }
     }
 }
@@ -318,14 +316,12 @@ unsafe fn receive(core: &LoopCore, fd: i32, expected: &mut u32) -> Received {
             }
         }
         core.read_room.with(|room| {
-            let room =
-                room.get_or_insert_with(|| Box::new_uninit_slice(MAX_SIZE));
+            let room = room.get_or_insert_with(|| Box::new_uninit_slice(MAX_SIZE));
             match retry(|| sys::recv(fd, room)) {
                 Ok(read) if read != 0 => {
                     *expected = next_room(read, MAX_SIZE);
                     // No other Python code runs for a new bytes object.
-                    let data =
-                        ffi::PyBytes_FromStringAndSize(room.as_ptr().cast(), read as isize);
+                    let data = ffi::PyBytes_FromStringAndSize(room.as_ptr().cast(), read as isize);
                     Owned::from_new(data).map_or(Received::Failed, Received::Data)
                 }
                 other => without_data(other),
@@ -409,9 +405,7 @@ unsafe fn read_into_protocol(t: *mut Base) -> Raises<()> {
         let count = Owned::from_new(ffi::PyLong_FromSize_t(read))?;
         match method(protocol.as_ptr(), &names::BUFFER_UPDATED, [count.as_ptr()]) {
             Ok(_) => Ok(()),
-            Err(Raised) => {
-                fatal_error(t, c"Fatal error: protocol.buffer_updated() call failed.")
-            }
+            Err(Raised) => fatal_error(t, c"Fatal error: protocol.buffer_updated() call failed."),
         }
     }
 }
@@ -423,7 +417,8 @@ unsafe fn not_writable(object: Obj) {
     unsafe {
         ffi::PyErr_Clear();
         let class: Obj = ffi::Py_TYPE(object).cast();
-        if let Ok(name) = Owned::from_new(ffi::PyObject_GetAttrString(class, c"__name__".as_ptr())) {
+        if let Ok(name) = Owned::from_new(ffi::PyObject_GetAttrString(class, c"__name__".as_ptr()))
+        {
             ffi::PyErr_Format(
                 ffi::PyExc_TypeError,
                 c"recv_into() argument 1 must be read-write bytes-like object, not %U".as_ptr(),

@@ -4,7 +4,7 @@ use pyo3::ffi;
 
 use super::base::{has, state, Base};
 use super::kind::{
-    attribute, common_attributes, common_methods, done, get_eof, get_fd, get_file, given, getters,
+    attribute, common_attributes, common_methods, done, get_eof, get_fd, get_file, getters, given,
     make_type, methods, reading_methods, row, writing_methods,
 };
 use super::stream::{self, Stream};

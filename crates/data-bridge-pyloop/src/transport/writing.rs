@@ -44,10 +44,7 @@ pub unsafe fn write(t: *mut Base, data: Obj) -> Raises<()> {
             return Err(raise(ffi::PyExc_RuntimeError, "Cannot call write() after write_eof()"));
         }
         if !(*stream(t)).empty_waiter.is_null() {
-            return Err(raise(
-                ffi::PyExc_RuntimeError,
-                "unable to write; sendfile is in progress",
-            ));
+            return Err(raise(ffi::PyExc_RuntimeError, "unable to write; sendfile is in progress"));
         }
         let empty = if exact { ffi::Py_SIZE(data) } else { ffi::PyObject_Size(data) };
         if empty == 0 {
@@ -261,18 +258,10 @@ pub unsafe fn flush(t: *mut Base) -> Raises<()> {
     }
 }
 
-/// One attempt to send all; pieces that have left are released afterwards.
+/// One attempt to send all.
 unsafe fn send_pieces(t: *mut Base) -> std::io::Result<Sent> {
-    let mut spent = Vec::new();
     // SAFETY: as [`write`]; no Python code runs in `send`.
-    unsafe {
-        let fd = (*t).fd;
-        let sent = (*stream(t)).outgoing.send(fd, &mut spent, Write::Socket);
-        for bytes in spent {
-            ffi::Py_DECREF(bytes);
-        }
-        sent
-    }
+    unsafe { (*stream(t)).outgoing.send((*t).fd, Write::Socket) }
 }
 
 /// Forgets what waits to be sent.
