@@ -2,7 +2,9 @@
 //!
 //! Read without allocating; asyncio's functions also take their positional arguments by name, which goes a longer way.
 
+use std::ffi::CStr;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -40,9 +42,7 @@ impl Arguments {
             if !keywords.is_null() {
                 for i in 0..ffi::PyTuple_GET_SIZE(keywords) {
                     let name = ffi::PyTuple_GET_ITEM(keywords, i);
-                    if name != CONTEXT_NAME.get()
-                        && ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) != 0
-                    {
+                    if !is_context(name) {
                         return Err(Unread::OtherKeyword);
                     }
                     context = *args.add(count + i as usize);
@@ -86,6 +86,56 @@ impl Arguments {
         // SAFETY: the callers ask only for what `read` required.
         unsafe { *self.positional.add(i) }
     }
+}
+
+/// A keyword's name, known by the address of the str that said it last: comparing texts costs more than the rest of the reading.
+pub struct Keyword {
+    text: &'static CStr,
+    /// Owned, so that nothing else can have its address.
+    last: AtomicPtr<ffi::PyObject>,
+}
+
+/// `context`. asyncio's C Task has a str of its own for it, which is not the interned one.
+static CONTEXT: Keyword = Keyword::new(c"context");
+/// `name`.
+pub static NAME: Keyword = Keyword::new(c"name");
+
+impl Keyword {
+    const fn new(text: &'static CStr) -> Self {
+        Self { text, last: AtomicPtr::new(null_mut()) }
+    }
+
+    /// Whether `name` says this keyword.
+    ///
+    /// # Safety
+    /// Attached; `name` is a str, alive.
+    #[inline(always)]
+    pub unsafe fn is(&self, name: Obj) -> bool {
+        // SAFETY: the caller's promise.
+        name == self.last.load(Ordering::Relaxed) || unsafe { self.compare(name) }
+    }
+
+    #[cold]
+    unsafe fn compare(&self, name: Obj) -> bool {
+        // SAFETY: as `is`; releasing a str runs no code.
+        unsafe {
+            let equal = ffi::PyUnicode_CompareWithASCIIString(name, self.text.as_ptr()) == 0;
+            if equal {
+                ffi::Py_XDECREF(self.last.swap(new_ref(name), Ordering::Relaxed));
+            }
+            equal
+        }
+    }
+}
+
+/// Whether a keyword says `context`.
+///
+/// # Safety
+/// Attached; `name` is a str, alive.
+#[inline(always)]
+pub unsafe fn is_context(name: Obj) -> bool {
+    // SAFETY: the caller's promise.
+    name == CONTEXT_NAME.get() || unsafe { CONTEXT.is(name) }
 }
 
 /// Why arguments could not be read the short way.

@@ -26,7 +26,7 @@ static DYING: LoopCell<Dying> = LoopCell::new(Dying { depth: 0, deferred: Vec::n
 unsafe extern "C" fn dealloc(o: Obj) {
     // SAFETY: the interpreter calls this once, when the last reference is gone; a deferred handle is in nobody else's hands.
     unsafe {
-        ffi::PyObject_GC_UnTrack(o.cast());
+        (*o.cast::<Handle>()).untrack();
         let depth = DYING.with(|dying| {
             dying.depth += 1;
             dying.depth
@@ -53,8 +53,12 @@ unsafe fn die(h: *mut Handle) {
             ffi::PyObject_ClearWeakRefs(h.cast());
         }
         drop_callback(h);
-        for slot in references(h) {
-            clear(slot);
+        (*h).drop_context();
+        clear(&mut (*h).owner);
+        if let Some(extras) = (*h).take_extras() {
+            for reference in extras.references() {
+                ffi::Py_XDECREF(reference);
+            }
         }
         // The free list's own reference; without it the memory is given back.
         ffi::Py_INCREF(h.cast());
@@ -62,28 +66,14 @@ unsafe fn die(h: *mut Handle) {
     }
 }
 
-/// The fields that hold references, but for the callback and its arguments.
-unsafe fn references(h: *mut Handle) -> [*mut Obj; 5] {
-    // SAFETY: only takes addresses of fields of a living object.
-    unsafe {
-        [
-            &raw mut (*h).context,
-            &raw mut (*h).owner,
-            &raw mut (*h).source_traceback,
-            &raw mut (*h).repr,
-            &raw mut (*h).when_given,
-        ]
-    }
-}
-
 unsafe extern "C" fn traverse(o: Obj, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
     // SAFETY: the collector's protocol: every owned reference is shown once, nothing is changed.
     unsafe {
         let h: *mut Handle = o.cast();
-        let fixed = references(h).map(|slot| *slot);
         let [a, b, c] = (*h).args;
-        let shown = [ffi::Py_TYPE(o).cast(), (*h).callback, a, b, c, (*h).more];
-        for reference in shown.into_iter().chain(fixed) {
+        let context = (*h).context_unshown();
+        let shown = [ffi::Py_TYPE(o).cast(), (*h).callback, a, b, c, context, (*h).owner];
+        for reference in shown.into_iter().chain((*h).extras().references()) {
             if !reference.is_null() {
                 let stop = visit(reference, arg);
                 if stop != 0 {
@@ -101,8 +91,10 @@ unsafe extern "C" fn tp_clear(o: Obj) -> c_int {
     unsafe {
         let h: *mut Handle = o.cast();
         drop_callback(h);
-        clear(&mut (*h).source_traceback);
-        clear(&mut (*h).when_given);
+        if !(*h).extras().is_empty() {
+            clear(&mut (*h).extras_mut().source_traceback);
+            clear(&mut (*h).extras_mut().when_given);
+        }
     }
     0
 }
@@ -122,7 +114,34 @@ unsafe extern "C" fn py_cancelled(o: Obj, _: Obj) -> Obj {
 
 unsafe extern "C" fn py_get_context(o: Obj, _: Obj) -> Obj {
     // SAFETY: as `py_cancel`.
-    unsafe { or_none((*o.cast::<Handle>()).context) }
+    unsafe { or_none((*o.cast::<Handle>()).context()) }
+}
+
+unsafe extern "C" fn context(o: Obj, _: *mut c_void) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe { py_get_context(o, null_mut()) }
+}
+
+unsafe extern "C" fn source_traceback(o: Obj, _: *mut c_void) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe { or_none((*o.cast::<Handle>()).extras().source_traceback) }
+}
+
+unsafe extern "C" fn set_source_traceback(o: Obj, value: Obj, _: *mut c_void) -> c_int {
+    // SAFETY: as `py_cancel`; null deletes.
+    unsafe { (*o.cast::<Handle>()).set_source_traceback(new_ref(value)) };
+    0
+}
+
+unsafe extern "C" fn repr(o: Obj, _: *mut c_void) -> Obj {
+    // SAFETY: as `py_cancel`.
+    unsafe { or_none((*o.cast::<Handle>()).extras().repr) }
+}
+
+unsafe extern "C" fn set_repr(o: Obj, value: Obj, _: *mut c_void) -> c_int {
+    // SAFETY: as `set_source_traceback`.
+    unsafe { (*o.cast::<Handle>()).set_repr(new_ref(value)) };
+    0
 }
 
 unsafe extern "C" fn py_run(o: Obj, _: Obj) -> Obj {
@@ -155,10 +174,11 @@ unsafe extern "C" fn get_when(o: Obj, _: *mut c_void) -> Obj {
     // SAFETY: as `py_cancel`.
     unsafe {
         let h: *mut Handle = o.cast();
-        if (*h).when_given.is_null() {
+        let given = (*h).extras().when_given;
+        if given.is_null() {
             ffi::PyFloat_FromDouble((*h).when)
         } else {
-            new_ref((*h).when_given)
+            new_ref(given)
         }
     }
 }
@@ -167,12 +187,13 @@ unsafe extern "C" fn get_args(o: Obj, _: *mut c_void) -> Obj {
     // SAFETY: as `py_cancel`.
     unsafe {
         let h: *mut Handle = o.cast();
+        let more = (*h).extras().more;
         if (*h).callback.is_null() {
             none()
-        } else if (*h).more.is_null() {
+        } else if more.is_null() {
             tuple((*h).args.as_ptr(), (*h).count as usize)
         } else {
-            new_ref((*h).more)
+            new_ref(more)
         }
     }
 }
@@ -252,10 +273,7 @@ pub unsafe fn add_types(module: Obj) -> Raises<()> {
     ]);
     let members = leak([
         member(c"_callback", T_OBJECT, offset_of!(Handle, callback), ffi::Py_READONLY),
-        member(c"_context", T_OBJECT, offset_of!(Handle, context), ffi::Py_READONLY),
         member(c"_loop", T_OBJECT, offset_of!(Handle, owner), ffi::Py_READONLY),
-        member(c"_source_traceback", T_OBJECT, offset_of!(Handle, source_traceback), 0),
-        member(c"_repr", T_OBJECT, offset_of!(Handle, repr), 0),
         member(c"_cancelled", ffi::Py_T_BOOL, offset_of!(Handle, cancelled), ffi::Py_READONLY),
         member(
             c"__weaklistoffset__",
@@ -268,6 +286,12 @@ pub unsafe fn add_types(module: Obj) -> Raises<()> {
     ]);
     let getters = leak([
         getter(c"_args", get_args),
+        getter(c"_context", context),
+        ffi::PyGetSetDef {
+            set: Some(set_source_traceback),
+            ..getter(c"_source_traceback", source_traceback)
+        },
+        ffi::PyGetSetDef { set: Some(set_repr), ..getter(c"_repr", repr) },
         getter(c"__class__", get_class),
         // SAFETY: as above.
         unsafe { std::mem::zeroed() },

@@ -239,9 +239,16 @@ impl LoopCore {
             }
             for (direction, callback) in [READ, WRITE].into_iter().zip(callbacks) {
                 let Some(callback) = callback else { continue };
-                // SAFETY: alive by our reference; only native handles are registered.
+                // SAFETY: alive by our reference; what is no native handle is a transport or a listener.
                 unsafe {
-                    if (*callback.cast::<Handle>()).cancelled == 0 {
+                    if !is_native(callback) {
+                        // Shares its descriptor: two pipe transports of one terminal.
+                        let side = usize::from(direction == WRITE);
+                        let mut own = [None; 2];
+                        own[side] = Some(callback);
+                        watcher::notify(callback, direction, own);
+                        self.ready.with(|ready| ready.push(Entry::handle(callback)));
+                    } else if (*callback.cast::<Handle>()).cancelled == 0 {
                         self.ready.with(|ready| ready.push(Entry::handle(callback)));
                     } else {
                         // Cancelled by its holder instead of removed: stop watching, as asyncio's `_process_events`.
@@ -259,15 +266,16 @@ impl LoopCore {
         Ok(())
     }
 
-    /// Queues a transport or listener whose descriptor is ready; false if handles watch it.
+    /// Queues a transport or listener whose descriptor is ready; false if a handle watches it, or several objects do.
     #[inline(always)]
     fn notify_transport(&self, readiness: u8, callbacks: [Option<Obj>; 2]) -> bool {
-        let Some(o) = callbacks[0].or(callbacks[1]) else {
+        let [read, write] = callbacks;
+        let Some(o) = read.or(write) else {
             return true;
         };
-        // SAFETY: the reactor's reference keeps it alive; a transport shares its descriptor with nobody, so both sides are its own.
+        // SAFETY: the reactor's reference keeps it alive.
         unsafe {
-            if is_native(o) {
+            if is_native(o) || (read != write && read.is_some() && write.is_some()) {
                 return false;
             }
             watcher::notify(o, readiness, callbacks);

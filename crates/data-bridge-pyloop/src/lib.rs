@@ -41,6 +41,8 @@ use pyo3::prelude::*;
 /// The native half of `data_bridge.pyloop`.
 #[pymodule(gil_used = true)]
 mod _native {
+    use std::sync::atomic::Ordering;
+
     use pyo3::exceptions::PyImportError;
     use pyo3::ffi;
     use pyo3::prelude::*;
@@ -48,6 +50,7 @@ mod _native {
 
     use crate::py::errors::fetch;
     use crate::py::imports;
+    use crate::transport::{datagram, types};
 
     #[pymodule_export]
     use crate::garbage::_before_collection;
@@ -113,7 +116,8 @@ mod _native {
     fn _set_up_transports(
         m: &Bound<'_, PyModule>,
         cold: Bound<'_, PyAny>,
-        stream_bases: &Bound<'_, PyTuple>,
+        bases: [Bound<'_, PyTuple>; 4],
+        datagram_header: usize,
         buffered_protocol: Bound<'_, PyAny>,
         server_takes_transport: bool,
     ) -> PyResult<()> {
@@ -122,13 +126,22 @@ mod _native {
         imports::BUFFERED_PROTOCOL.set(buffered_protocol.into_ptr());
         imports::MINUS_ONE.set((-1_i32).into_pyobject(py)?.into_any().into_ptr());
         imports::set_server_takes_transport(server_takes_transport);
-        // SAFETY: attached; a tuple of classes.
-        let made = unsafe { crate::transport::types::socket_transport(stream_bases.as_ptr()) };
-        let made = fetch(py, made)?;
-        // SAFETY: a reference that is ours; the import keeps it for good.
-        let class = unsafe { Bound::from_borrowed_ptr(py, made) };
-        imports::SOCKET_TRANSPORT.set(made);
-        m.add("SocketTransport", class)
+        datagram::HEADER.store(datagram_header, Ordering::Relaxed);
+        let kinds: [(_, _, unsafe fn(_) -> _); 4] = [
+            ("SocketTransport", &imports::SOCKET_TRANSPORT, types::socket_transport),
+            ("DatagramTransport", &imports::DATAGRAM_TRANSPORT, types::datagram_transport),
+            ("ReadPipeTransport", &imports::READ_PIPE_TRANSPORT, types::read_pipe_transport),
+            ("WritePipeTransport", &imports::WRITE_PIPE_TRANSPORT, types::write_pipe_transport),
+        ];
+        for ((name, import, make), bases) in kinds.into_iter().zip(bases) {
+            // SAFETY: attached; a tuple of classes.
+            let made = fetch(py, unsafe { make(bases.as_ptr()) })?;
+            // SAFETY: a reference that is ours; the import keeps it for good.
+            let class = unsafe { Bound::from_borrowed_ptr(py, made) };
+            import.set(made);
+            m.add(name, class)?;
+        }
+        Ok(())
     }
 
     /// Put the raw methods on the class PyLoop itself, where the interpreter's specialised calls find them.

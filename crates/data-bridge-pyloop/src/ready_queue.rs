@@ -39,12 +39,17 @@ impl Entry {
     ///
     /// # Safety
     /// Attached, outside every `LoopCell`; the entry is in no queue any more.
+    #[inline(always)]
     pub unsafe fn release(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            handle::let_go(self.callable);
-            ffi::Py_XDECREF(self.argument);
-            ffi::Py_XDECREF(self.context);
+            if self.context.is_null() {
+                handle::let_go(self.callable);
+            } else {
+                ffi::Py_DECREF(self.callable);
+                ffi::Py_XDECREF(self.argument);
+                ffi::Py_DECREF(self.context);
+            }
         }
     }
 

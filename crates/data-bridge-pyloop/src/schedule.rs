@@ -24,6 +24,9 @@ const NOT_PLAIN: u8 = mode::CLOSED | mode::DEBUG | mode::STOCK;
 /// Modes that close the short way of `call_later`.
 const NOT_PLAIN_TIMER: u8 = NOT_PLAIN | mode::CALL_AT;
 
+/// A queue of so many entries is long: the garbage collector comes round before they have run.
+const LONG: usize = 256;
+
 #[cold]
 fn closed() -> Raised {
     // SAFETY: as `missing`.
@@ -72,10 +75,7 @@ unsafe extern "C" fn call_soon(slf: Obj, args: *const Obj, count: isize, keyword
             new_handle(slf, callback, a.positional.add(1), a.count - 1, context)
         });
         match handle {
-            Ok(h) => {
-                let queued = core.publish(Entry::handle(new_ref(h.cast())));
-                returned(queued.map(|()| h.cast()))
-            }
+            Ok(h) => returned(core.publish_handle(h, &a).map(|()| h.cast())),
             Err(Raised) => null_mut(),
         }
     })
@@ -108,7 +108,7 @@ unsafe extern "C" fn call_soon_threadsafe(
             new_handle(slf, a.get(0), a.positional.add(1), a.count - 1, context)
         });
         returned(handle.and_then(|h| {
-            core.publish(Entry::handle(new_ref(h.cast())))?;
+            core.publish_handle(h, &a)?;
             Ok(h.cast())
         }))
     })
@@ -201,6 +201,22 @@ impl LoopCore {
         self.ready.with(|ready| ready.push(entry));
         // SAFETY: every caller is attached.
         self.wake(unsafe { Python::assume_attached() })
+    }
+
+    /// The same for a new handle, which is borrowed. In a long queue the garbage collector shall not walk the contexts that were
+    /// copied for its handles, again and again.
+    ///
+    /// # Safety
+    /// Attached; `h` was just made from `a`, and nobody else knows it.
+    #[inline(always)]
+    unsafe fn publish_handle(&self, h: *mut Handle, a: &Arguments) -> Raises<()> {
+        // SAFETY: the caller's promise: a context that was not given was copied for the handle.
+        unsafe {
+            if a.context.is_null() && self.ready.with(|ready| ready.len() >= LONG) {
+                (*h).hide_context();
+            }
+            self.publish(Entry::handle(new_ref(h.cast())))
+        }
     }
 
     /// `call_soon` and `call_soon_threadsafe` in debug mode, in stock mode, on a closed loop.

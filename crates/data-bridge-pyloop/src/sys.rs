@@ -51,12 +51,35 @@ fn borrow<'fd>(fd: RawFd) -> BorrowedFd<'fd> {
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
-pub use rustix::net::SocketAddrAny;
+pub use rustix::net::{SocketAddrAny, SocketAddrUnix};
 
 /// recv(2) into `room`; 0 is the end of the stream.
 #[inline]
 pub fn recv(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     let ((read, _), _) = rustix::net::recv(borrow(fd), room, RecvFlags::empty())?;
+    Ok(read.len())
+}
+
+/// recvfrom(2) into `room`, and the sender where it has an address.
+#[inline]
+pub fn receive_from(
+    fd: RawFd,
+    room: &mut [MaybeUninit<u8>],
+) -> io::Result<(usize, Option<SocketAddrAny>)> {
+    let ((read, _), _, sender) = rustix::net::recvfrom(borrow(fd), room, RecvFlags::empty())?;
+    Ok((read.len(), sender))
+}
+
+/// sendto(2) without SIGPIPE.
+#[inline]
+pub fn send_to(fd: RawFd, bytes: &[u8], receiver: &SocketAddrAny) -> io::Result<usize> {
+    Ok(rustix::net::sendto(borrow(fd), bytes, NO_SIGNAL, receiver)?)
+}
+
+/// read(2) into `room`; 0 is the end of the stream.
+#[inline]
+pub fn read(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    let (read, _) = rustix::io::read(borrow(fd), room)?;
     Ok(read.len())
 }
 

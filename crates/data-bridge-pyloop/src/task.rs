@@ -7,6 +7,7 @@ use std::ptr::null_mut;
 
 use pyo3::ffi;
 
+use crate::arguments::{is_context, NAME};
 use crate::clock;
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::entry;
@@ -40,7 +41,14 @@ unsafe fn instantiate(class: Obj, args: Obj, keywords: Obj) -> Raises<Obj> {
 #[inline(always)]
 unsafe fn is_current(module: &Import, name: &Import, class: &Import) -> bool {
     // SAFETY: a dict and an interned str, kept for good; the result is borrowed and only compared.
-    unsafe { ffi::PyDict_GetItem(module.get(), name.get()) == class.get() }
+    unsafe {
+        let found = ffi::PyDict_GetItemWithError(module.get(), name.get());
+        if found.is_null() {
+            // Missing, or a foreign key of the dict's has raised.
+            ffi::PyErr_Clear();
+        }
+        found == class.get()
+    }
 }
 
 unsafe extern "C" fn create_future(slf: Obj, _: Obj) -> Obj {
@@ -91,8 +99,7 @@ unsafe fn known_keywords(keywords: Obj) -> bool {
         keywords.is_null()
             || (0..ffi::PyTuple_GET_SIZE(keywords)).all(|i| {
                 let name = ffi::PyTuple_GET_ITEM(keywords, i);
-                ffi::PyUnicode_CompareWithASCIIString(name, c"name".as_ptr()) == 0
-                    || ffi::PyUnicode_CompareWithASCIIString(name, c"context".as_ptr()) == 0
+                NAME.is(name) || is_context(name)
             })
     }
 }
@@ -122,11 +129,13 @@ impl LoopCore {
             let shared = self.loop_keyword(slf)?;
             let positional = Owned::from_new(ffi::PyTuple_New(1))?;
             ffi::PyTuple_SET_ITEM(positional.as_ptr(), 0, new_ref(*args));
-            if keywords.is_null() {
+            // `name=None`, as `asyncio.create_task` passes it, and `context=None` say what leaving them out says.
+            let named = if keywords.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(keywords) };
+            if (1..=named).all(|i| *args.offset(i) == ffi::Py_None()) {
                 return instantiate(TASK.get(), positional.as_ptr(), shared.as_ptr());
             }
             let own = Owned::from_new(ffi::PyDict_Copy(shared.as_ptr()))?;
-            for i in 0..ffi::PyTuple_GET_SIZE(keywords) {
+            for i in 0..named {
                 let name = ffi::PyTuple_GET_ITEM(keywords, i);
                 if ffi::PyDict_SetItem(own.as_ptr(), name, *args.offset(1 + i)) != 0 {
                     return Err(Raised);

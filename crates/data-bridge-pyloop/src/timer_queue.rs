@@ -1,11 +1,15 @@
 //! Deadlines in, expired entries out: exactly in (deadline, insertion) order.
 //!
-//! Two parts. Timers that come in order of their deadlines (one delay for all, the usual case) are appended to a sorted *line*:
-//! adding and taking from either end is O(1), and one that leaves from the middle leaves a gap, closed when gaps are the
-//! majority. Timers that come out of order go to an indexed 4-ary *heap*, O(log n). Not a wheel: asyncio's users see the exact
-//! order of deadlines, and a wheel would have to sort its ticks.
+//! Three parts. Timers that come in order of their deadlines (one delay for all, the usual case) are appended to a sorted *line*:
+//! adding and taking from either end is O(1). A second line, the *near* one, does the same for timers due before all those:
+//! short time-outs among many long ones. Timers that come in neither order go to an indexed 4-ary *heap*, O(log n).
+//! Not a wheel: asyncio's users see the exact order of deadlines, and a wheel would have to sort its ticks.
 //! Entries know their place, so a cancelled timer leaves at once and a million cancelled timers leave no memory behind.
 //! Plain Rust: it is told the time and never reads a clock, and it never runs an entry's destructor.
+
+mod line;
+
+use line::Line;
 
 /// What the queue holds: something small that remembers its own place.
 pub trait Timer: Copy {
@@ -16,13 +20,15 @@ pub trait Timer: Copy {
 /// The position of an entry that is in no queue.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Marks positions in the line; the others are in the heap.
+/// Marks positions in the line.
 const IN_LINE: u32 = 1 << 31;
+/// Marks positions in the near line; those with neither mark are in the heap.
+const IN_NEAR: u32 = 1 << 30;
+/// Most timers that one part can number.
+const MOST: usize = 1 << 30;
 const ARITY: usize = 4;
 /// Less memory than this many entries take is never given back, and fewer gaps are not worth closing.
 const KEEP: usize = 1024;
-/// The order of a gap: no timer's.
-const GAP: u64 = u64::MAX;
 
 #[derive(Clone, Copy)]
 struct Node<T> {
@@ -40,18 +46,15 @@ impl<T> Node<T> {
 
 /// The pending timers of one loop.
 pub struct TimerQueue<T> {
-    /// Sorted. The entry at `head` and the last one are never gaps.
-    line: Vec<Node<T>>,
-    /// Where the line begins; what lies before has left.
-    head: usize,
-    gaps: usize,
+    line: Line<T, IN_LINE>,
+    near: Line<T, IN_NEAR>,
     heap: Vec<Node<T>>,
     inserted: u64,
 }
 
-impl<T> Default for TimerQueue<T> {
+impl<T: Timer> Default for TimerQueue<T> {
     fn default() -> Self {
-        Self { line: Vec::new(), head: 0, gaps: 0, heap: Vec::new(), inserted: 0 }
+        Self { line: Line::default(), near: Line::default(), heap: Vec::new(), inserted: 0 }
     }
 }
 
@@ -61,25 +64,38 @@ impl<T: Timer> TimerQueue<T> {
     pub fn insert(&mut self, when: f64, timer: T) {
         let node = Node { when: sortable(when), order: self.inserted, timer };
         self.inserted += 1;
-        let part = if self.line.last().is_none_or(|last| last.when <= node.when) {
-            // The order of insertion only grows, so equal deadlines are in order too.
-            timer.set_position(self.line.len() as u32 | IN_LINE);
-            self.line.push(node);
-            &self.line
+        match self.line.last() {
+            Some(last) if last.when > node.when => self.insert_before(node),
+            _ => self.line.push(node),
+        }
+    }
+
+    /// Adds a timer that is due before the line's last.
+    ///
+    /// The near line takes it if it is due before all that wait elsewhere, or, once there is one, after the near line's last and before
+    /// the heap. Whatever the near line holds, the order is right; the rule keeps far timers from barring it to near ones.
+    fn insert_before(&mut self, node: Node<T>) {
+        let fits = match self.near.last() {
+            Some(last) => last.when <= node.when,
+            None => self.line.first().is_none_or(|(first, _)| node.before(first)),
+        };
+        if fits && self.heap.first().is_none_or(|first| node.before(first)) {
+            self.near.push(node);
         } else {
             let hole = self.heap.len();
+            assert!(hole < MOST, "more timers than a position can number");
             self.heap.push(node);
             self.sift_up(hole, node);
-            &self.heap
-        };
-        assert!(part.len() < IN_LINE as usize, "more timers than a position can number");
+        }
     }
 
     /// Takes out the timer at `position`, which must be the one that the queue told it last.
     #[inline]
     pub fn remove(&mut self, position: u32) -> T {
         let removed = if position & IN_LINE != 0 {
-            self.remove_from_line((position & !IN_LINE) as usize)
+            self.line.remove(position)
+        } else if position & IN_NEAR != 0 {
+            self.near.remove(position)
         } else {
             self.remove_from_heap(position as usize)
         };
@@ -91,11 +107,13 @@ impl<T: Timer> TimerQueue<T> {
     #[inline]
     pub fn get(&self, position: u32) -> Option<T> {
         let node = if position & IN_LINE != 0 {
-            self.line.get((position & !IN_LINE) as usize)
+            self.line.get(position)
+        } else if position & IN_NEAR != 0 {
+            self.near.get(position)
         } else {
             self.heap.get(position as usize)
         };
-        node.filter(|node| node.order != GAP).map(|node| node.timer)
+        node.map(|node| node.timer)
     }
 
     /// Takes out the earliest timer if it is due at `now`; the exact boundary counts as due.
@@ -114,31 +132,29 @@ impl<T: Timer> TimerQueue<T> {
     /// How many timers are pending.
     #[inline]
     pub fn len(&self) -> usize {
-        self.line.len() - self.head - self.gaps + self.heap.len()
+        self.line.len() + self.near.len() + self.heap.len()
     }
 
     /// Whether nothing is pending.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.heap.is_empty()
+        self.line.is_empty() && self.near.is_empty() && self.heap.is_empty()
     }
 
     /// The pending timers: the earliest first, the others in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        let mut parts = [&self.line[self.head..], &self.heap[..]];
-        if self.first().is_some_and(|(_, position)| position & IN_LINE == 0) {
-            parts.reverse();
-        }
-        let nodes = parts.into_iter().flatten();
-        nodes.filter(|node| node.order != GAP).map(|node| node.timer)
+        let earliest = self.first().map(|(node, _)| node);
+        let others = self.line.iter().chain(self.near.iter()).chain(&self.heap);
+        let others =
+            others.filter(move |&node| earliest.is_none_or(|first| !std::ptr::eq(node, first)));
+        earliest.into_iter().chain(others).map(|node| node.timer)
     }
 
     /// Takes out all timers, in order.
     pub fn take_all(&mut self) -> Vec<T> {
-        let mut nodes = std::mem::take(&mut self.line).split_off(self.head);
-        nodes.retain(|node| node.order != GAP);
+        let mut nodes = self.line.take_all();
+        nodes.append(&mut self.near.take_all());
         nodes.append(&mut std::mem::take(&mut self.heap));
-        (self.head, self.gaps) = (0, 0);
         nodes.sort_unstable_by_key(|node| (node.when, node.order));
         let left = |node: Node<T>| {
             node.timer.set_position(ABSENT);
@@ -150,56 +166,8 @@ impl<T: Timer> TimerQueue<T> {
     /// The earliest timer and its position.
     #[inline]
     fn first(&self) -> Option<(&Node<T>, u32)> {
-        match (self.line.get(self.head), self.heap.first()) {
-            (Some(line), Some(heap)) if heap.before(line) => Some((heap, 0)),
-            (Some(line), _) => Some((line, self.head as u32 | IN_LINE)),
-            (None, heap) => heap.map(|heap| (heap, 0)),
-        }
-    }
-
-    #[inline]
-    fn remove_from_line(&mut self, index: usize) -> T {
-        let removed = self.line[index].timer;
-        if index + 1 == self.line.len() {
-            self.line.pop();
-            while self.line.len() > self.head && self.line.last().is_some_and(|n| n.order == GAP) {
-                self.line.pop();
-                self.gaps -= 1;
-            }
-        } else if index == self.head {
-            self.head += 1;
-            while self.line[self.head].order == GAP {
-                self.head += 1;
-                self.gaps -= 1;
-            }
-        } else {
-            self.line[index].order = GAP;
-            self.gaps += 1;
-        }
-        if self.line.len() == self.head {
-            self.line.clear();
-            self.head = 0;
-        } else if self.head + self.gaps > KEEP && self.head + self.gaps > self.line.len() / 2 {
-            self.close_gaps();
-        }
-        give_back(&mut self.line);
-        removed
-    }
-
-    /// Moves the line together. It has at least as many gaps as timers, so this costs each gap a constant.
-    #[cold]
-    fn close_gaps(&mut self) {
-        let mut index = 0;
-        for from in self.head..self.line.len() {
-            let node = self.line[from];
-            if node.order != GAP {
-                node.timer.set_position(index as u32 | IN_LINE);
-                self.line[index] = node;
-                index += 1;
-            }
-        }
-        self.line.truncate(index);
-        (self.head, self.gaps) = (0, 0);
+        let heap = self.heap.first().map(|node| (node, 0));
+        earlier(earlier(self.line.first(), self.near.first()), heap)
     }
 
     #[inline]
@@ -261,6 +229,19 @@ impl<T: Timer> TimerQueue<T> {
             hole = least;
         }
         self.place(hole, node);
+    }
+}
+
+/// The earlier of two timers with their positions.
+#[inline(always)]
+fn earlier<'a, T>(
+    a: Option<(&'a Node<T>, u32)>,
+    b: Option<(&'a Node<T>, u32)>,
+) -> Option<(&'a Node<T>, u32)> {
+    match (a, b) {
+        (Some((node, _)), Some((other, _))) if other.before(node) => b,
+        (None, _) => b,
+        _ => a,
     }
 }
 
@@ -329,8 +310,8 @@ mod tests {
     }
 
     #[test]
-    fn the_line_and_the_heap_are_merged_in_order() {
-        let probes: Vec<_> = (0..40).map(probe).collect();
+    fn the_lines_and_the_heap_are_merged_in_order() {
+        let probes: Vec<_> = (0..50).map(probe).collect();
         let mut queue = TimerQueue::default();
         for p in &probes[..30] {
             queue.insert(p.id as f64, p);
@@ -341,19 +322,58 @@ mod tests {
         // From the middle, then out of order.
         assert_eq!(queue.remove(probes[20].position.get()).id, 20);
         assert!(queue.get(20 | IN_LINE).is_none());
-        let when = |id: u64| if id >= 30 { id as f64 - 20.5 } else { id as f64 };
+        // In order before the line, then amidst both lines.
+        let when = |id: u64| match id {
+            0..30 => id as f64,
+            30..40 => id as f64 - 20.5,
+            _ => 9.75 + (id * 7 % 10) as f64,
+        };
         for p in &probes[30..] {
             queue.insert(when(p.id), p);
         }
-        assert_eq!((queue.heap.len(), queue.len()), (10, 29));
+        assert_eq!((queue.near.len(), queue.heap.len(), queue.len()), (10, 10, 39));
+        assert_eq!(queue.iter().count(), 39);
+        assert_eq!(queue.iter().next().map(|p| p.id), Some(30));
         let mut seen = Vec::new();
         while let Some(p) = queue.pop_due(100.0) {
             seen.push(p.id);
         }
-        let mut expected: Vec<u64> = (10..30).filter(|&id| id != 20).chain(30..40).collect();
+        let mut expected: Vec<u64> = (10..30).filter(|&id| id != 20).chain(30..50).collect();
         expected.sort_by(|a, b| when(*a).total_cmp(&when(*b)));
         assert_eq!(seen, expected);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn near_timers_among_many_far_ones_do_not_go_through_the_heap() {
+        let probes: Vec<_> = (0..5_000).map(probe).collect();
+        let mut queue = TimerQueue::default();
+        for p in &probes[..4_000] {
+            queue.insert(3600.0 + (p.id % 1_000) as f64, p);
+        }
+        assert_eq!((queue.line.len(), queue.near.len(), queue.heap.len()), (1_003, 0, 2_997));
+        for p in &probes[4_000..] {
+            queue.insert(10.0 + p.id as f64 / 1e6, p);
+        }
+        assert_eq!((queue.near.len(), queue.heap.len()), (1_000, 2_997));
+        // From the middle, from the end, then in order.
+        assert_eq!(queue.remove(probes[4_500].position.get()).id, 4_500);
+        assert!(queue.get(500 | IN_NEAR).is_none());
+        assert_eq!(queue.remove(probes[4_999].position.get()).id, 4_999);
+        let mut expected = (4_000..4_999).filter(|&id| id != 4_500);
+        while let Some(p) = queue.pop_due(20.0) {
+            assert_eq!(Some(p.id), expected.next());
+        }
+        assert_eq!(expected.next(), None);
+        assert_eq!(queue.next_deadline(), Some(3600.0));
+        // A far one first: it must not bar the next to the near line for good.
+        queue.insert(3599.0, &probes[4_000]);
+        queue.insert(10.0, &probes[4_001]);
+        assert_eq!((queue.near.len(), queue.heap.len()), (1, 2_998));
+        assert_eq!(queue.pop_due(4000.0).map(|p| p.id), Some(4_001));
+        assert_eq!(queue.pop_due(4000.0).map(|p| p.id), Some(4_000));
+        queue.insert(10.0, &probes[4_002]);
+        assert_eq!((queue.near.len(), queue.heap.len()), (1, 2_997));
     }
 
     #[test]
@@ -367,7 +387,7 @@ mod tests {
             assert_eq!(queue.remove(p.position.get()).id, p.id);
         }
         assert_eq!(queue.len(), 1_000);
-        assert!(queue.line.len() <= 2 * 1_000 + KEEP);
+        assert!(queue.line.capacity() <= 4 * 1_000 + KEEP);
         assert!(queue.iter().map(|p| p.id).eq((0..10_000).step_by(10)));
         assert!(queue.take_all().iter().map(|p| p.id).eq((0..10_000).step_by(10)));
         assert!(queue.is_empty() && probes.iter().all(|p| p.position.get() == ABSENT));
@@ -470,5 +490,6 @@ mod tests {
             queue.remove(p.position.get());
         }
         assert!(queue.line.capacity() <= KEEP && queue.heap.capacity() <= KEEP);
+        assert!(queue.near.capacity() <= KEEP);
     }
 }

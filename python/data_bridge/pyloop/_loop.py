@@ -14,7 +14,7 @@ import threading
 import weakref
 from asyncio import base_events, events, selector_events, sslproto
 from collections.abc import AsyncGenerator, Callable
-from typing import IO, TYPE_CHECKING, TypeVarTuple, Unpack
+from typing import IO, TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
 from . import _cold, _native, _transports
 from ._selector import ReactorSelector
@@ -157,6 +157,11 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
+        if not isinstance(sock, socket.socket):
+            # Something that only behaves like one: asyncio's own transport calls its methods.
+            return super()._make_socket_transport(
+                sock, protocol, waiter, extra=extra, server=server
+            )
         extra = _transports.extra_of(sock, extra)
         base_events._set_nodelay(sock)
         return self._new_socket_transport(sock, sock.fileno(), protocol, waiter, extra, server)
@@ -186,6 +191,45 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
         return ssl_protocol._app_transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: object = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> asyncio.DatagramTransport:
+        if not isinstance(sock, socket.socket):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        self._ensure_fd_no_transport(sock)
+        extra = _transports.extra_of(sock, extra)
+        numbers = sock.fileno(), sock.family
+        return self._new_datagram_transport(sock, numbers, protocol, address, waiter, extra)
+
+    def _make_read_pipe_transport(
+        self,
+        pipe: IO[bytes] | socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> asyncio.ReadTransport:
+        extra = {} if extra is None else extra
+        extra["pipe"] = pipe
+        fd = _transports.check_read_pipe(pipe)
+        return self._new_read_pipe_transport(pipe, fd, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: IO[bytes] | socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> asyncio.WriteTransport:
+        extra = {} if extra is None else extra
+        extra["pipe"] = pipe
+        numbers = _transports.check_write_pipe(pipe)
+        return self._new_write_pipe_transport(pipe, numbers, protocol, waiter, extra)
 
     def _start_serving(
         self,
@@ -230,6 +274,11 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
             transp._reset_empty_waiter()
             if resume_reading:
                 transp.resume_reading()
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.Transport:
+        # The child, or what it talks to, may wait for what was written before.
+        self._write_now()
+        return await super()._make_subprocess_transport(*args, **kwargs)
 
     @property
     def _transports(self) -> weakref.WeakValueDictionary[int, asyncio.BaseTransport]:

@@ -6,13 +6,25 @@ and the one-time making of the native types over asyncio's own classes.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import math
+import os
 import socket
+import stat
 import sys
 import warnings
-from asyncio import base_events, constants, protocols, selector_events, transports, trsock
-from typing import TYPE_CHECKING, Any
+from asyncio import (
+    base_events,
+    constants,
+    events,
+    protocols,
+    selector_events,
+    transports,
+    trsock,
+    unix_events,
+)
+from typing import IO, TYPE_CHECKING, Any
 
 from . import _native
 
@@ -116,6 +128,40 @@ def extra_of(sock: socket.socket, extra: dict[str, object] | None) -> dict[str, 
     return extra
 
 
+def check_read_pipe(pipe: IO[bytes] | socket.socket) -> int:
+    """The descriptor to read from, non-blocking from here on. Raises ValueError for a file."""
+    fd = pipe.fileno()
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+        raise ValueError("Pipe transport is for pipes/sockets only.")
+    os.set_blocking(fd, False)
+    return fd
+
+
+def check_write_pipe(pipe: IO[bytes] | socket.socket) -> tuple[int, bool]:
+    """The descriptor to write to, and whether it becomes readable when its reader goes away."""
+    fd = pipe.fileno()
+    mode = os.fstat(fd).st_mode
+    tells = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    if not (tells or stat.S_ISCHR(mode)):
+        raise ValueError("Pipe transport is only for pipes, sockets and character devices")
+    os.set_blocking(fd, False)
+    return fd, tells
+
+
+def log_closed_by_peer(transport: Any) -> None:
+    """Say in debug mode that the other end of a pipe was closed."""
+    logger.info("%r was closed by peer", transport)
+
+
+def fatal_read_error(transport: Any, exception: OSError, message: str) -> None:
+    """Report the exception that ends a read pipe; a terminal that hangs up says EIO."""
+    if exception.errno == errno.EIO:
+        fatal_error(transport, exception, message)
+    else:
+        report_failure(transport, exception, message)
+
+
 def log_accepted(server: object, transport: Any) -> None:
     """Say in debug mode that a server has a new connection."""
     peername = transport.get_extra_info("peername")
@@ -154,13 +200,27 @@ def _accept_again(listener: Any) -> None:
         )
 
 
+def _before_fork() -> None:
+    """Send what the running loop's callbacks have written: the child must not send it again."""
+    loop = events._get_running_loop()
+    if isinstance(loop, _native.LoopCore):
+        loop._write_now()
+
+
 def set_up() -> None:
     """Make the native transport types; once, before the first loop."""
     selector_transport = selector_events._SelectorTransport  # type: ignore[attr-defined]
+    flow_control = transports._FlowControlMixin  # type: ignore[attr-defined]
     attach = inspect.signature(base_events.Server._attach)  # type: ignore[attr-defined]
     _native._set_up_transports(
         cold=sys.modules[__name__],
-        stream_bases=(transports._FlowControlMixin,),  # type: ignore[attr-defined]
+        bases=(
+            (flow_control,),
+            (flow_control, transports.DatagramTransport),
+            (transports.ReadTransport,),
+            (flow_control, transports.WriteTransport),
+        ),
+        datagram_header=8 if sys.version_info >= (3, 13) else 0,
         buffered_protocol=protocols.BufferedProtocol,
         server_takes_transport=len(attach.parameters) > 1,
     )
@@ -169,3 +229,11 @@ def set_up() -> None:
     stream.max_size = selector_transport.max_size
     stream._start_tls_compatible = True
     stream._sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+    datagram = _native.DatagramTransport
+    datagram.__repr__ = selector_transport.__repr__
+    datagram.max_size = selector_transport.max_size
+    read_pipe, write_pipe = _native.ReadPipeTransport, _native.WritePipeTransport
+    read_pipe.__repr__ = unix_events._UnixReadPipeTransport.__repr__  # type: ignore[attr-defined]
+    read_pipe.max_size = unix_events._UnixReadPipeTransport.max_size  # type: ignore[attr-defined]
+    write_pipe.__repr__ = unix_events._UnixWritePipeTransport.__repr__  # type: ignore[attr-defined]
+    os.register_at_fork(before=_before_fork)

@@ -59,6 +59,12 @@ pub static COLD_TRANSPORTS: Import = Import::new();
 pub static BUFFERED_PROTOCOL: Import = Import::new();
 /// Our own `SocketTransport`.
 pub static SOCKET_TRANSPORT: Import = Import::new();
+/// Our own `DatagramTransport`.
+pub static DATAGRAM_TRANSPORT: Import = Import::new();
+/// Our own `ReadPipeTransport`.
+pub static READ_PIPE_TRANSPORT: Import = Import::new();
+/// Our own `WritePipeTransport`.
+pub static WRITE_PIPE_TRANSPORT: Import = Import::new();
 /// The number -1, the size hint that asyncio gives to `get_buffer()`.
 pub static MINUS_ONE: Import = Import::new();
 

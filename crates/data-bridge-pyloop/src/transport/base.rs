@@ -38,10 +38,15 @@ pub struct Kind {
     pub release: unsafe fn(*mut Base),
     /// The last acts of a lost connection, after the descriptor was closed.
     pub lost: unsafe fn(*mut Base) -> Raises<()>,
-    /// Shows the collector what only this kind holds.
-    pub references: unsafe fn(*mut Base) -> [Obj; 3],
+    /// Shows the collector what only this kind holds; null counts as nothing.
+    pub references: unsafe fn(*mut Base, &mut dyn FnMut(Obj)),
     /// Frees the Rust values of the object.
     pub drop: unsafe fn(*mut Base),
+    /// Bits of [`Base::state`] with which nobody cares that the descriptor is readable.
+    pub deaf: u32,
+    /// Whether the descriptor came from elsewhere and may have got another file meanwhile (dup2): the kernel is told again whenever
+    /// it is watched.
+    pub foreign: bool,
     /// What to say of an error while writing.
     pub write_error: &'static std::ffi::CStr,
 }
@@ -66,6 +71,10 @@ pub mod state {
     pub const GONE: u32 = 1 << 7;
     /// The finalizer has run.
     pub const FINALIZED: u32 = 1 << 8;
+    /// `connection_lost()` is on its way; of write pipes, which may be closing for long before.
+    pub const ENDING: u32 = 1 << 9;
+    /// What keeps a transport from reading.
+    pub const UNREADING: u32 = CLOSING | PAUSED | GONE;
 }
 
 /// The head of every transport.
@@ -126,7 +135,6 @@ pub unsafe fn init(t: *mut Base, kind: &'static Kind, owner: Obj, fd: RawFd, pro
         (*t).fd = fd;
         (*t).high = DEFAULT_HIGH;
         (*t).low = DEFAULT_HIGH / 4;
-        core(t).enter_transport(fd, t.cast());
     }
 }
 
@@ -181,7 +189,11 @@ pub unsafe fn watch(t: *mut Base, direction: u8) -> Raises<()> {
         core.check_fork(py)?;
         let own = new_ref(t.cast());
         let fd = (*t).fd;
-        let set = core.reactor.with(|r| r.as_mut().map(|r| r.set_own(fd, direction, own)));
+        let foreign = (*t).kind.foreign;
+        let set = core.reactor.with(|r| {
+            let r = r.as_mut()?;
+            Some(if foreign { r.set(fd, direction, own) } else { r.set_own(fd, direction, own) })
+        });
         match set {
             Some(Ok(old)) => {
                 release_watcher(old);
@@ -219,8 +231,7 @@ pub unsafe fn unwatch(t: *mut Base, direction: u8) {
 pub unsafe fn still_reads(t: *mut Base) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
-        !has(t, state::CLOSING | state::PAUSED | state::GONE)
-            && !(*t).owner.is_null()
+        !has(t, (*t).kind.deaf) && !(*t).owner.is_null()
             && !(*t).read_context.is_null()
     }
 }
@@ -298,11 +309,7 @@ pub unsafe fn begin(t: *mut Base, waiter: Obj) -> Raises<()> {
 pub unsafe fn start_reading(t: *mut Base, waiter: Obj) -> Raises<()> {
     // SAFETY: the caller's promise; `t` is held by the bound method that is running.
     unsafe {
-        let started = if !has(t, state::CLOSING | state::PAUSED | state::GONE) {
-            watch(t, READ)
-        } else {
-            Ok(())
-        };
+        let started = if has(t, (*t).kind.deaf) { Ok(()) } else { watch(t, READ) };
         if waiter != ffi::Py_None() {
             let cancelled = Owned::from_new(ffi::PyObject_CallMethod(
                 waiter,
@@ -324,7 +331,7 @@ pub unsafe fn start_reading(t: *mut Base, waiter: Obj) -> Raises<()> {
 pub unsafe fn pause_reading(t: *mut Base) -> Raises<()> {
     // SAFETY: the caller's promise.
     unsafe {
-        if has(t, state::CLOSING | state::PAUSED | state::GONE) {
+        if has(t, state::UNREADING) {
             return Ok(());
         }
         set(t, state::PAUSED, true);
@@ -569,7 +576,7 @@ pub unsafe fn close_descriptor(t: *mut Base) -> Raises<()> {
             return Ok(());
         }
         ((*t).kind.discard)(t);
-        if (*t).extra.is_null() {
+        if std::ptr::eq((*t).kind, &super::stream::STREAM) {
             super::stream::remember_local(t);
         }
         let fd = (*t).fd;

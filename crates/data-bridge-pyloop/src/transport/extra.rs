@@ -7,7 +7,7 @@ use pyo3::ffi;
 use super::base::{has, or_none, state, Base};
 use super::stream::{local_address, stream, STREAM};
 use crate::py::imports::call_cold;
-use crate::py::object::{new_ref, none, Obj, Owned, Raised, Raises};
+use crate::py::object::{checked, new_ref, none, Obj, Owned, Raised, Raises};
 
 /// The value of one name, or the default.
 ///
@@ -16,7 +16,7 @@ use crate::py::object::{new_ref, none, Obj, Owned, Raised, Raises};
 pub unsafe fn get(t: *mut Base, name: Obj, default: Obj) -> Raises<Obj> {
     // SAFETY: the caller's promise.
     unsafe {
-        if (*t).extra.is_null() && ffi::PyUnicode_CheckExact(name) != 0 {
+        if (*t).extra.is_null() && is_stream(t) && ffi::PyUnicode_CheckExact(name) != 0 {
             let is = |text: &std::ffi::CStr| {
                 ffi::PyUnicode_CompareWithASCIIString(name, text.as_ptr()) == 0
             };
@@ -43,6 +43,12 @@ pub unsafe fn get(t: *mut Base, name: Obj, default: Obj) -> Raises<Obj> {
     }
 }
 
+/// Whether it is a stream; others have their dict from the start, until the collector takes it.
+unsafe fn is_stream(t: *mut Base) -> bool {
+    // SAFETY: as [`get`].
+    unsafe { std::ptr::eq((*t).kind, &STREAM) }
+}
+
 unsafe fn local(t: *mut Base) -> Raises<Obj> {
     // SAFETY: as [`get`]; only a stream has no dict from the start.
     unsafe {
@@ -62,6 +68,9 @@ unsafe fn local(t: *mut Base) -> Raises<Obj> {
 pub unsafe fn dict(t: *mut Base) -> Raises<Obj> {
     // SAFETY: as [`get`].
     unsafe {
+        if (*t).extra.is_null() && !is_stream(t) {
+            (*t).extra = checked(ffi::PyDict_New())?;
+        }
         if (*t).extra.is_null() {
             let sockname = Owned::from_new(local(t)?)?;
             let peername = Owned::from_new((*stream(t)).peer.to_python()?)?;
@@ -85,7 +94,7 @@ pub unsafe fn dict(t: *mut Base) -> Raises<Obj> {
 pub unsafe fn file(t: *mut Base) -> Raises<Obj> {
     // SAFETY: as [`get`]; the new socket object takes over the descriptor.
     unsafe {
-        if (*t).file.is_null() && !has(t, state::GONE) && std::ptr::eq((*t).kind, &STREAM) {
+        if (*t).file.is_null() && !has(t, state::GONE) && is_stream(t) {
             let fd = Owned::from_new(ffi::PyLong_FromLong((*t).fd.into()))?;
             let proto = Owned::from_new(ffi::PyLong_FromLong((*stream(t)).proto.into()))?;
             let family = Owned::from_new(ffi::PyLong_FromLong((*stream(t)).peer.family().into()))?;

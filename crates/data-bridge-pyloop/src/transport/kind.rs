@@ -139,6 +139,25 @@ pub(crate) unsafe extern "C" fn get_extra_info(
 ) -> Obj {
     // SAFETY: as above.
     entry("get_extra_info", || unsafe {
+        let text = "get_extra_info() takes a name and optionally a default";
+        let values = one_or_two(args, count, keywords, [c"name", c"default"], text);
+        given(values.and_then(|[name, default]| super::extra::get(o.cast(), name, default)))
+    })
+}
+
+/// The arguments of a method that takes one and, optionally, a second, which is None by default. Borrowed.
+///
+/// # Safety
+/// Attached; as the interpreter's calling convention has them.
+pub(crate) unsafe fn one_or_two(
+    args: *const Obj,
+    count: isize,
+    keywords: Obj,
+    names: [&CStr; 2],
+    error: &str,
+) -> Raises<[Obj; 2]> {
+    // SAFETY: the caller's promise.
+    unsafe {
         let named = if keywords.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(keywords) };
         let mut values = [null_mut(), null_mut()];
         let mut excess = count > 2;
@@ -147,7 +166,7 @@ pub(crate) unsafe extern "C" fn get_extra_info(
         }
         for index in 0..named {
             let keyword = ffi::PyTuple_GET_ITEM(keywords, index);
-            let place = [c"name", c"default"].into_iter().position(|known| {
+            let place = names.into_iter().position(|known| {
                 ffi::PyUnicode_CompareWithASCIIString(keyword, known.as_ptr()) == 0
             });
             match place {
@@ -157,14 +176,12 @@ pub(crate) unsafe extern "C" fn get_extra_info(
                 _ => excess = true,
             }
         }
-        let [name, default] = values;
-        if excess || name.is_null() {
-            raise(ffi::PyExc_TypeError, "get_extra_info() takes a name and optionally a default");
-            return null_mut();
+        let [first, second] = values;
+        if excess || first.is_null() {
+            return Err(raise(ffi::PyExc_TypeError, error));
         }
-        let default = if default.is_null() { ffi::Py_None() } else { default };
-        given(super::extra::get(o.cast(), name, default))
-    })
+        Ok([first, if second.is_null() { ffi::Py_None() } else { second }])
+    }
 }
 
 /// What the last reference leaves: asyncio's `__del__`, then the memory.
@@ -228,16 +245,16 @@ unsafe extern "C" fn traverse(o: Obj, visit: ffi::visitproc, arg: *mut c_void) -
             (*t).read_context,
             (*t).write_context,
         ];
-        for reference in fixed.into_iter().chain(((*t).kind.references)(t)) {
-            if !reference.is_null() {
-                let stop = visit(reference, arg);
-                if stop != 0 {
-                    return stop;
-                }
+        let mut stop = 0;
+        let mut show = |reference: Obj| {
+            if stop == 0 && !reference.is_null() {
+                stop = visit(reference, arg);
             }
-        }
+        };
+        fixed.into_iter().for_each(&mut show);
+        ((*t).kind.references)(t, &mut show);
+        stop
     }
-    0
 }
 
 unsafe extern "C" fn tp_clear(o: Obj) -> c_int {

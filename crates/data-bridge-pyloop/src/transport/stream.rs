@@ -59,9 +59,12 @@ pub static STREAM: Kind = Kind {
     discard: writing::discard,
     release,
     lost,
-    references: |t| {
+    references: |t, show| {
         // SAFETY: as above.
-        unsafe { [(*stream(t)).server, (*stream(t)).empty_waiter, null_mut()] }
+        unsafe {
+            show((*stream(t)).server);
+            show((*stream(t)).empty_waiter);
+        }
     },
     drop: |t| {
         // SAFETY: as above; the object's memory is about to be freed.
@@ -71,6 +74,8 @@ pub static STREAM: Kind = Kind {
             std::ptr::drop_in_place(&raw mut (*stream(t)).local);
         }
     },
+    deaf: state::UNREADING,
+    foreign: false,
     write_error: c"Fatal write error on socket transport",
 };
 
@@ -93,6 +98,7 @@ unsafe fn create(owner: Obj, fd: i32, protocol: Obj, server: Obj) -> Raises<Owne
         (&raw mut (*s).local).write(None);
         (*s).server = new_ref(if server == ffi::Py_None() { null_mut() } else { server });
         init(s.cast(), &STREAM, owner, fd, protocol);
+        core(s.cast()).enter_transport(fd, s.cast());
         set(s.cast(), state::BUFFERED, buffered);
         Ok(made)
     }
@@ -141,8 +147,8 @@ pub unsafe fn for_accepted(
         let s: *mut Stream = made.as_ptr().cast();
         _ = connection.into_raw_fd();
         (*s).proto = proto;
-        if proto == libc::IPPROTO_TCP || matches!(peer, Address::Inet(_) | Address::Inet6(_)) {
-            // As asyncio's _set_nodelay(); a peer that has gone already makes it fail, and reading will tell.
+        if proto == libc::IPPROTO_TCP {
+            // As asyncio's _set_nodelay(), which knows TCP by the socket object's `proto`; a peer that has gone already makes it fail, and reading will tell.
             drop(sys::set_nodelay((*s).base.fd));
         }
         (*s).peer = peer;
@@ -257,7 +263,7 @@ unsafe fn read_ready(t: *mut Base) -> Raises<()> {
 }
 
 /// The protocol of the transport, held for a call of it: it may be replaced meanwhile.
-unsafe fn hold_protocol(t: *mut Base) -> Raises<Owned> {
+pub(super) unsafe fn hold_protocol(t: *mut Base) -> Raises<Owned> {
     // SAFETY: the transport is alive and connected, so it has a protocol.
     unsafe { Owned::from_new(new_ref((*t).protocol)) }
 }
@@ -266,7 +272,7 @@ unsafe fn read_bytes(t: *mut Base) -> Raises<()> {
     // SAFETY: as [`read_ready`].
     unsafe {
         let s = stream(t);
-        let data = match receive(core(t), (*t).fd, &mut (*s).expected) {
+        let data = match receive(core(t), (*t).fd, &mut (*s).expected, sys::recv) {
             Received::Data(data) => data,
             Received::Nothing => return Ok(()),
             Received::End => return end_of_stream(t),
@@ -281,15 +287,28 @@ unsafe fn read_bytes(t: *mut Base) -> Raises<()> {
 }
 
 /// What one receive gave.
-enum Received {
+pub(super) enum Received {
+    /// At least one byte.
     Data(Owned),
+    /// There will be no more.
     End,
+    /// Not now.
     Nothing,
     /// With the exception set.
     Failed,
 }
 
-unsafe fn receive(core: &LoopCore, fd: i32, expected: &mut u32) -> Received {
+/// One receive of a byte stream, by recv(2) or read(2). `expected` is how many bytes to make room for, 0 for the shared room;
+/// kept from call to call.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`.
+pub(super) unsafe fn receive(
+    core: &LoopCore,
+    fd: i32,
+    expected: &mut u32,
+    read: impl Fn(i32, &mut [MaybeUninit<u8>]) -> std::io::Result<usize>,
+) -> Received {
     // SAFETY: attached; a new bytes object is written before anybody else sees it, and then cut to what came.
     unsafe {
         if *expected != 0 {
@@ -299,8 +318,8 @@ unsafe fn receive(core: &LoopCore, fd: i32, expected: &mut u32) -> Received {
                 return Received::Failed;
             }
             let start = ffi::PyBytes_AS_STRING(data).cast_mut().cast::<MaybeUninit<u8>>();
-            let read = retry(|| sys::recv(fd, std::slice::from_raw_parts_mut(start, size)));
-            match read {
+            let got = retry(|| read(fd, std::slice::from_raw_parts_mut(start, size)));
+            match got {
                 Ok(read) if read != 0 => {
                     *expected = next_room(read, size);
                     if read != size && bytes::cut(&mut data, read).is_err() {
@@ -317,7 +336,7 @@ unsafe fn receive(core: &LoopCore, fd: i32, expected: &mut u32) -> Received {
         }
         core.read_room.with(|room| {
             let room = room.get_or_insert_with(|| Box::new_uninit_slice(MAX_SIZE));
-            match retry(|| sys::recv(fd, room)) {
+            match retry(|| read(fd, room)) {
                 Ok(read) if read != 0 => {
                     *expected = next_room(read, MAX_SIZE);
                     // No other Python code runs for a new bytes object.

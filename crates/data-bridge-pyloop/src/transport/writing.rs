@@ -51,7 +51,7 @@ pub unsafe fn write(t: *mut Base, data: Obj) -> Raises<()> {
             return Ok(());
         }
         if (*t).conn_lost != 0 {
-            return after_the_end(t);
+            return after_the_end(t, SEND_FAILED);
         }
         if exact {
             write_bytes(t, data)
@@ -61,7 +61,11 @@ pub unsafe fn write(t: *mut Base, data: Obj) -> Raises<()> {
     }
 }
 
-unsafe fn is_bytes_like(data: Obj) -> bool {
+/// Whether asyncio's transports take it.
+///
+/// # Safety
+/// `data` is alive.
+pub unsafe fn is_bytes_like(data: Obj) -> bool {
     // SAFETY: reads the type of a living object.
     unsafe {
         ffi::PyBytes_Check(data) != 0
@@ -91,12 +95,18 @@ pub unsafe fn not_bytes_like(data: Obj) -> Raised {
     Raised
 }
 
+/// What is said of writes to a socket after its end.
+pub const SEND_FAILED: &std::ffi::CStr = c"socket.send() raised exception.";
+
+/// A write after the end: counted, and worth a warning from the sixth on.
+///
+/// # Safety
+/// As [`write`].
 #[cold]
-unsafe fn after_the_end(t: *mut Base) -> Raises<()> {
-    // SAFETY: as [`write`]; the functions of the cold half need no loop.
+pub unsafe fn after_the_end(t: *mut Base, text: &std::ffi::CStr) -> Raises<()> {
+    // SAFETY: the caller's promise; the functions of the cold half need no loop.
     unsafe {
         if (*t).conn_lost >= LOG_THRESHOLD {
-            let text = c"socket.send() raised exception.";
             let text = Owned::from_new(ffi::PyUnicode_FromString(text.as_ptr()))?;
             crate::py::imports::call_cold(c"log_warning", &[text.as_ptr()])?;
         }
@@ -409,7 +419,7 @@ pub unsafe fn writelines(t: *mut Base, list: Obj) -> Raises<()> {
             pieces.push(immutable(ffi::PyTuple_GET_ITEM(items.as_ptr(), index))?);
         }
         if (*t).conn_lost != 0 {
-            return after_the_end(t);
+            return after_the_end(t, SEND_FAILED);
         }
         for piece in pieces {
             if bytes::len(piece.as_ptr()) != 0 {
@@ -424,7 +434,10 @@ pub unsafe fn writelines(t: *mut Base, list: Obj) -> Raises<()> {
 }
 
 /// A bytes object with the contents of any buffer.
-unsafe fn immutable(data: Obj) -> Raises<Owned> {
+///
+/// # Safety
+/// Attached; `data` is alive.
+pub unsafe fn immutable(data: Obj) -> Raises<Owned> {
     // SAFETY: attached; `data` is alive.
     unsafe {
         if ffi::PyBytes_CheckExact(data) != 0 {
