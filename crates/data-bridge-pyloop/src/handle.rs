@@ -12,6 +12,7 @@
 //! In a long queue the same goes for the context that was copied for a handle and that nobody else knows: it is *hidden* from the
 //! collector, and shown to it again before it is run in, handed out or released.
 
+mod blocks;
 mod call;
 mod extras;
 mod shells;
@@ -69,6 +70,8 @@ mod state {
     pub const TRACKED: u8 = 1;
     /// The garbage collector does not see the context.
     pub const HIDDEN: u8 = 2;
+    /// The memory is part of a block (`blocks.rs`).
+    pub const IN_BLOCK: u8 = 4;
 }
 
 pub(crate) static HANDLE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());

@@ -37,6 +37,37 @@ pub fn timer_slack_nanos() -> u64 {
     0
 }
 
+/// Fresh memory of `size` bytes, a power of two, at a multiple of `size`; in huge pages where the kernel has them.
+pub fn map_aligned(size: usize) -> Option<std::ptr::NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of twice the size, of which the aligned part is kept and the rest given back; the advice changes no contents.
+    unsafe {
+        let start = libc::mmap(std::ptr::null_mut(), 2 * size, access, flags, -1, 0);
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        let before = start.addr().wrapping_neg() % size;
+        let kept = start.byte_add(before);
+        if before != 0 {
+            libc::munmap(start, before);
+        }
+        libc::munmap(kept.byte_add(size), size - before);
+        #[cfg(target_os = "linux")]
+        libc::madvise(kept, size, libc::MADV_HUGEPAGE);
+        std::ptr::NonNull::new(kept.cast())
+    }
+}
+
+/// Gives a mapping back.
+///
+/// # Safety
+/// `start` came from [`map_aligned`] with the same size, and nobody uses the memory.
+pub unsafe fn unmap(start: std::ptr::NonNull<u8>, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::munmap(start.as_ptr().cast(), size) };
+}
+
 /// Sleeps until the process ends.
 pub fn sleep_for_ever() -> ! {
     loop {
@@ -87,6 +118,31 @@ pub fn read(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
 #[inline]
 pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(borrow(fd), bytes, NO_SIGNAL)?)
+}
+
+/// recv(2) that never blocks, whatever the descriptor's mode.
+#[inline]
+pub fn recv_now(fd: RawFd, room: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    let ((read, _), _) = rustix::net::recv(borrow(fd), room, RecvFlags::DONTWAIT)?;
+    Ok(read.len())
+}
+
+/// send(2) that never blocks, whatever the descriptor's mode, without SIGPIPE.
+#[inline]
+pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(borrow(fd), bytes, NO_SIGNAL | SendFlags::DONTWAIT)?)
+}
+
+/// Whether poll(2) finds something to receive, an end or an error.
+pub fn is_readable(fd: RawFd) -> bool {
+    use rustix::event::{poll, PollFd, PollFlags, Timespec};
+    let fds = &mut [PollFd::from_borrowed_fd(borrow(fd), PollFlags::IN)];
+    poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
+}
+
+/// Whether a socket's data is a stream (SO_TYPE of socket(7)).
+pub fn is_stream(fd: RawFd) -> bool {
+    rustix::net::sockopt::socket_type(borrow(fd)) == Ok(rustix::net::SocketType::STREAM)
 }
 
 /// write(2); returns how many bytes the kernel took.
@@ -210,6 +266,11 @@ mod linux {
     /// epoll_ctl(2) with EPOLL_CTL_DEL.
     pub fn epoll_delete(ep: &OwnedFd, fd: RawFd) -> io::Result<()> {
         Ok(epoll::delete(ep, borrow(fd))?)
+    }
+
+    /// sendfile(2) from a place of the file, whose own position stays; returns how many bytes the kernel took, 0 at the end.
+    pub fn send_file(to: RawFd, file: RawFd, mut offset: u64, count: usize) -> io::Result<usize> {
+        Ok(rustix::fs::sendfile(borrow(to), borrow(file), Some(&mut offset), count)?)
     }
 
     /// Set once the kernel (or a seccomp filter) has refused epoll_pwait2.

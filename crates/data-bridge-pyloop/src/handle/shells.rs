@@ -1,4 +1,4 @@
-//! Where handles come from and go to: a free list for each class, then the interpreter's allocator.
+//! Where handles come from and go to: a free list for each class, then the interpreter's allocator, for crowds `blocks.rs`.
 //!
 //! A *shell* is a handle that holds nothing but its class and a count of one: every other field is zero, `position` is [`ABSENT`].
 //! (Of a TimerHandle's shell `when` is left over.)
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::ffi;
 
-use super::{Handle, HANDLE, TIMER_HANDLE};
+use super::{blocks, state, Handle, HANDLE, TIMER_HANDLE};
 use crate::py::cell::LoopCell;
 use crate::py::object::{Raised, Raises};
 use crate::timer_queue::ABSENT;
 
-/// How many handles are alive, for the leak checks of the tests.
+/// How many handles are alive, for the leak checks of the tests, and to know a crowd.
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Most handles kept of each class (Handle, TimerHandle): bursts of callbacks come again, crowds of cancelled timers seldom do.
@@ -57,12 +57,17 @@ unsafe fn make(timer: bool) -> Raises<*mut Handle> {
     let kind = if timer { &TIMER_HANDLE } else { &HANDLE }.load(Ordering::Relaxed);
     // SAFETY: attached; the memory of the new object up to its end is ours to fill.
     unsafe {
-        let h = ffi::PyObject_GC_New::<Handle>(kind);
+        let slot = blocks::take();
+        let h = match slot {
+            Some(slot) => ffi::PyObject_Init(slot.as_ptr().cast(), kind).cast::<Handle>(),
+            None => ffi::PyObject_GC_New::<Handle>(kind),
+        };
         if h.is_null() {
             return Err(Raised);
         }
         h.cast::<u8>().add(HEAD).write_bytes(0, SIZE - HEAD);
         (*h).position = ABSENT;
+        (*h).state = if slot.is_some() { state::IN_BLOCK } else { 0 };
         Ok(h)
     }
 }
@@ -83,7 +88,8 @@ pub(crate) unsafe fn recycle(h: *mut Handle) {
         count_alive(-1);
         let kind = ffi::Py_TYPE(h.cast());
         let timer = kind == TIMER_HANDLE.load(Ordering::Relaxed);
-        if timer || kind == HANDLE.load(Ordering::Relaxed) {
+        let in_block = (*h).state & state::IN_BLOCK != 0;
+        if !in_block && (timer || kind == HANDLE.load(Ordering::Relaxed)) {
             (*h).cancelled = 0;
             (*h).scheduled = 0;
             let kept = FREE[usize::from(timer)].with(|free| {
@@ -106,7 +112,11 @@ unsafe fn release(h: *mut Handle) {
     // SAFETY: as `recycle`; the object owned a reference to its class.
     unsafe {
         let kind = ffi::Py_TYPE(h.cast());
-        ffi::PyObject_GC_Del(h.cast());
+        if (*h).state & state::IN_BLOCK != 0 {
+            blocks::give(h);
+        } else {
+            ffi::PyObject_GC_Del(h.cast());
+        }
         ffi::Py_DECREF(kind.cast());
     }
 }
@@ -123,4 +133,5 @@ pub fn trim_free_lists() {
             unsafe { release(h) };
         }
     }
+    blocks::trim();
 }
