@@ -45,7 +45,7 @@ LIBPYTHON := import os, sys, sysconfig as s; v = s.get_config_var; \
 SOURCES := pyproject.toml Cargo.toml Cargo.lock README.md LICENSE \
   $(shell find crates python -type f ! -name '*.pyc' ! -name '*.so' ! -name '.*')
 
-.PHONY: help run test test-rust test-python bench lint format wheel lock clean build FORCE
+.PHONY: help run test test-rust test-python fuzz bench lint format wheel lock clean build FORCE
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -81,6 +81,13 @@ test-rust: $(VENV)/.build ## the tests of the plain-Rust rooms
 
 test-python: build $(VENV)/.test ## the tests of the package
 	@$(PY) -m pytest tests $(PYTEST_ARGS)
+
+SECONDS_OF_FUZZ := $(if $(filter command%,$(origin SECONDS)),$(SECONDS),60)
+
+fuzz: build $(VENV)/.test ## random scripts on asyncio's transports and ours, compared (SECONDS=60, FIRST=seed)
+	@python="$$PWD/$(PY)"
+	cd tests/pyloop
+	"$$python" -m support.transport_compare --seconds $(SECONDS_OF_FUZZ) --first "$${FIRST:-$$RANDOM$$RANDOM}"
 
 # ---- lint ---------------------------------------------------------------------------------------------
 

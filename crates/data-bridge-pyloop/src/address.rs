@@ -74,7 +74,8 @@ fn unix_name(given: &SocketAddrAny) -> Box<[u8]> {
         return Box::default();
     };
     #[cfg(target_os = "linux")]
-    if let Some(name) = address.abstract_name() {
+    // An unnamed socket seems to have an abstract name without characters.
+    if let Some(name) = address.abstract_name().filter(|name| !name.is_empty()) {
         return [&[0], name].concat().into();
     }
     address.path().map(|path| path.to_bytes().into()).unwrap_or_default()

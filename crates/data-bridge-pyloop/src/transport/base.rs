@@ -69,6 +69,8 @@ pub mod state {
     pub const LISTED: u32 = 1 << 6;
     /// The descriptor is closed: the end.
     pub const GONE: u32 = 1 << 7;
+    /// The sending side is shut down.
+    pub const SHUT: u32 = 1 << 9;
     /// The finalizer has run.
     pub const FINALIZED: u32 = 1 << 8;
     /// `connection_lost()` is on its way; of write pipes, which may be closing for long before.
@@ -230,10 +232,7 @@ pub unsafe fn unwatch(t: *mut Base, direction: u8) {
 #[inline(always)]
 pub unsafe fn still_reads(t: *mut Base) -> bool {
     // SAFETY: the caller's promise.
-    unsafe {
-        !has(t, (*t).kind.deaf) && !(*t).owner.is_null()
-            && !(*t).read_context.is_null()
-    }
+    unsafe { !has(t, (*t).kind.deaf) && !(*t).owner.is_null() && !(*t).read_context.is_null() }
 }
 
 /// Queues `callable(argument)` (or `callable()` for null) as `loop.call_soon` does in a context.
@@ -310,6 +309,8 @@ pub unsafe fn start_reading(t: *mut Base, waiter: Obj) -> Raises<()> {
     // SAFETY: the caller's promise; `t` is held by the bound method that is running.
     unsafe {
         let started = if has(t, (*t).kind.deaf) { Ok(()) } else { watch(t, READ) };
+        // The waiter goes on all the same, and must not see the exception.
+        let refused = if started.is_err() { Some(take_exception()?) } else { None };
         if waiter != ffi::Py_None() {
             let cancelled = Owned::from_new(ffi::PyObject_CallMethod(
                 waiter,
@@ -320,8 +321,21 @@ pub unsafe fn start_reading(t: *mut Base, waiter: Obj) -> Raises<()> {
                 method(waiter, &names::SET_RESULT, [ffi::Py_None()])?;
             }
         }
-        started
+        match refused {
+            Some(exception) => Err(set_again(&exception)),
+            None => Ok(()),
+        }
     }
+}
+
+/// Sets an exception that was taken.
+unsafe fn set_again(exception: &Owned) -> Raised {
+    // SAFETY: attached; an exception's type is alive as long as the exception.
+    unsafe {
+        let kind = ffi::Py_TYPE(exception.as_ptr());
+        ffi::PyErr_SetObject(kind.cast(), exception.as_ptr());
+    }
+    Raised
 }
 
 /// `pause_reading()`.
@@ -456,6 +470,10 @@ pub unsafe fn fatal_error(t: *mut Base, message: &std::ffi::CStr) -> Raises<()> 
         let text = Owned::from_new(ffi::PyUnicode_FromString(message.as_ptr()))?;
         let args = [t.cast(), exception.as_ptr(), text.as_ptr()];
         call_cold(c"fatal_error", &args)?;
+        if has(t, state::LISTED) && !(*t).owner.is_null() {
+            // What was written before is tried first, and what it meets comes first.
+            ((*t).kind.flush)(t)?;
+        }
         force_close(t, exception.as_ptr())
     }
 }
@@ -534,9 +552,7 @@ pub unsafe fn call_connection_lost(t: *mut Base, exception: Obj) -> Raises<()> {
                 if closed.is_err() {
                     ffi::PyErr_Clear();
                 }
-                let kind = ffi::Py_TYPE(exception.as_ptr());
-                ffi::PyErr_SetObject(kind.cast(), exception.as_ptr());
-                Err(Raised)
+                Err(set_again(&exception))
             }
             None => closed,
         }
@@ -579,6 +595,25 @@ pub unsafe fn close_descriptor(t: *mut Base) -> Raises<()> {
         if std::ptr::eq((*t).kind, &super::stream::STREAM) {
             super::stream::remember_local(t);
         }
+        give_up_descriptor(t);
+        if (*t).file.is_null() {
+            sys::close((*t).fd);
+            return Ok(());
+        }
+        let mut file = std::mem::replace(&mut (*t).file, null_mut());
+        let closed = method(file, &names::CLOSE, []).map(drop);
+        clear(&mut file);
+        closed
+    }
+}
+
+/// Forgets the descriptor everywhere, and leaves it open.
+///
+/// # Safety
+/// As [`watch`].
+pub unsafe fn give_up_descriptor(t: *mut Base) {
+    // SAFETY: the caller's promise.
+    unsafe {
         let fd = (*t).fd;
         let core = core(t);
         for direction in [READ, WRITE] {
@@ -595,14 +630,6 @@ pub unsafe fn close_descriptor(t: *mut Base) -> Raises<()> {
         });
         core.leave_transport(fd, t.cast());
         set(t, state::GONE, true);
-        if (*t).file.is_null() {
-            sys::close(fd);
-            return Ok(());
-        }
-        let mut file = std::mem::replace(&mut (*t).file, null_mut());
-        let closed = method(file, &names::CLOSE, []).map(drop);
-        clear(&mut file);
-        closed
     }
 }
 

@@ -120,11 +120,7 @@ unsafe fn release(t: *mut Base) {
     unsafe {
         sending::discard(t);
         let d = datagram(t);
-        for slot in [
-            &raw mut (*d).address,
-            &raw mut (*d).heard.object,
-            &raw mut (*d).told.object,
-        ] {
+        for slot in [&raw mut (*d).address, &raw mut (*d).heard.object, &raw mut (*d).told.object] {
             clear(slot);
         }
     }
@@ -185,7 +181,8 @@ unsafe fn read_ready(t: *mut Base) -> Raises<()> {
             if has(t, state::UNREADING) || (*t).conn_lost != 0 || (*t).owner.is_null() {
                 return Ok(());
             }
-            let native = matches!((*datagram(t)).family, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX);
+            let native =
+                matches!((*datagram(t)).family, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX);
             let (data, address) = match if native { receive(t) } else { receive_foreign(t) } {
                 Received::Datagram(data, address) => (data, address),
                 Received::Nothing => return Ok(()),

@@ -75,8 +75,6 @@ unsafe fn abort_now(t: *mut Base) -> Raises<()> {
         if (*t).owner.is_null() {
             return Ok(());
         }
-        // What could have left before is not lost with the rest.
-        ((*t).kind.flush)(t)?;
         base::force_close(t, ffi::Py_None())
     }
 }
@@ -336,6 +334,17 @@ pub const fn keyword_row(
     }
 }
 
+/// `__dict__`, as instances of Python classes have it.
+pub const fn instance_dict() -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: c"__dict__".as_ptr(),
+        get: Some(ffi::PyObject_GenericGetDict),
+        set: Some(ffi::PyObject_GenericSetDict),
+        doc: std::ptr::null(),
+        closure: null_mut(),
+    }
+}
+
 /// A read-only attribute.
 pub const fn attribute(name: &'static CStr, get: ffi::getter) -> ffi::PyGetSetDef {
     ffi::PyGetSetDef {
@@ -388,6 +397,7 @@ pub fn writing_methods() -> Vec<ffi::PyMethodDef> {
 /// Attributes of every transport.
 pub fn common_attributes() -> Vec<ffi::PyGetSetDef> {
     vec![
+        instance_dict(),
         attribute(c"_loop", get_loop),
         attribute(c"_extra", get_extra),
         attribute(c"_protocol", get_the_protocol),

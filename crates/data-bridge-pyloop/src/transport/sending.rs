@@ -58,7 +58,8 @@ pub unsafe fn sendto(t: *mut Base, data: Obj, address: Obj) -> Raises<()> {
             return after_the_end(t, SEND_FAILED);
         }
         if (*d).queue.is_empty() {
-            match attempt(t, data, address)? {
+            match attempt(t, data, address) {
+                Attempt::Full if (*t).owner.is_null() => return Ok(()),
                 Attempt::Sent => return Ok(()),
                 Attempt::Failed => return failed(t, WRITE_FAILED),
                 Attempt::Full => wait_for_room(t)?,
@@ -108,51 +109,55 @@ enum Attempt {
     Failed,
 }
 
-/// Tries to send one datagram; an exception that comes out as `Raised` leaves the loop.
-unsafe fn attempt(t: *mut Base, data: Obj, address: Obj) -> Raises<Attempt> {
+/// Tries to send one datagram.
+unsafe fn attempt(t: *mut Base, data: Obj, address: Obj) -> Attempt {
     // SAFETY: as [`sendto`].
     unsafe {
-        let d = datagram(t);
-        let receiver = if (*d).connected { null_mut() } else { receiver(d, address) };
-        if receiver.is_null() && !(*d).connected {
-            return Ok(attempt_by_socket(t, data, address));
+        if ffi::PyBytes_CheckExact(data) != 0 {
+            return send(t, bytes::contents(data), data, address);
         }
-        let fd = (*t).fd;
-        let send = |bytes: &[u8]| {
-            retry(|| match receiver.as_ref() {
-                Some(receiver) => sys::send_to(fd, bytes, receiver),
-                None => sys::send(fd, bytes),
-            })
+        // A class may have its own way to give a buffer (3.12), and that any effect: so this comes first.
+        let mut view = std::mem::zeroed::<ffi::Py_buffer>();
+        if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) != 0 {
+            return Attempt::Failed;
+        }
+        let bytes = match view.len as usize {
+            0 => &[],
+            len => std::slice::from_raw_parts(view.buf.cast::<u8>(), len),
         };
-        let sent = if ffi::PyBytes_CheckExact(data) != 0 {
-            send(bytes::contents(data))
+        let sent = if has(t, state::GONE) { Attempt::Sent } else { send(t, bytes, data, address) };
+        ffi::PyBuffer_Release(&mut view);
+        sent
+    }
+}
+
+/// One system call, if the address is known here; `bytes` are the contents of `data`.
+unsafe fn send(t: *mut Base, bytes: &[u8], data: Obj, address: Obj) -> Attempt {
+    // SAFETY: as [`sendto`].
+    unsafe {
+        let (d, fd) = (datagram(t), (*t).fd);
+        let sent = if (*d).connected {
+            retry(|| sys::send(fd, bytes))
         } else {
-            let mut view = std::mem::zeroed::<ffi::Py_buffer>();
-            if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) != 0 {
-                return Ok(Attempt::Failed);
+            match receiver(d, address).as_ref() {
+                Some(receiver) => retry(|| sys::send_to(fd, bytes, receiver)),
+                None => return send_by_socket(t, data, address),
             }
-            let sent = if view.len == 0 {
-                send(&[])
-            } else {
-                send(std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize))
-            };
-            ffi::PyBuffer_Release(&mut view);
-            sent
         };
         match sent {
-            Ok(_) => Ok(Attempt::Sent),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(Attempt::Full),
+            Ok(_) => Attempt::Sent,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Attempt::Full,
             Err(error) => {
                 raise_os(pyo3::Python::assume_attached(), &error);
-                Ok(Attempt::Failed)
+                Attempt::Failed
             }
         }
     }
 }
 
 /// Any address that is not known here, and its errors.
-unsafe fn attempt_by_socket(t: *mut Base, data: Obj, address: Obj) -> Attempt {
-    // SAFETY: as [`sendto`]; the socket is held for the call.
+unsafe fn send_by_socket(t: *mut Base, data: Obj, address: Obj) -> Attempt {
+    // SAFETY: as [`sendto`]; the transport is not lost yet, so it has its socket, which is held for the call.
     unsafe {
         let socket = Owned::from_new(super::base::or_none((*t).file));
         match socket.and_then(|s| method(s.as_ptr(), &names::SENDTO, [data, address])) {
@@ -293,7 +298,9 @@ pub unsafe fn write_ready(t: *mut Base) -> Raises<()> {
             (*d).size -= cost(letter.data);
             let Letter { data, address } = letter;
             let (data, address) = (Owned::from_new(data)?, Owned::from_new(address)?);
-            match attempt(t, data.as_ptr(), address.as_ptr())? {
+            match attempt(t, data.as_ptr(), address.as_ptr()) {
+                // A look-up may have let others run.
+                _ if (*t).owner.is_null() => return Ok(()),
                 Attempt::Sent => {}
                 // As asyncio: the rest leaves by and by, also after an error.
                 Attempt::Failed => return failed(t, WRITE_FAILED),
@@ -303,9 +310,6 @@ pub unsafe fn write_ready(t: *mut Base) -> Raises<()> {
                     (*d).queue.push_front(letter);
                     break;
                 }
-            }
-            if (*t).owner.is_null() {
-                return Ok(());
             }
         }
         // May send more.

@@ -10,7 +10,8 @@ use pyo3::prelude::*;
 use super::base::{has, is_transport, set, state, Base};
 use crate::loop_impl::LoopCore;
 use crate::py::errors::fetch;
-use crate::py::object::{new_ref, Obj, Owned, Raises};
+use crate::py::object::{new_ref, Obj, Owned, Raised, Raises};
+use crate::reactor::WRITE;
 
 /// The shared state of one loop.
 #[derive(Default)]
@@ -30,6 +31,33 @@ impl Shared {
     /// Takes them out.
     pub fn take_unsent(&mut self) -> Vec<Obj> {
         std::mem::take(&mut self.unsent)
+    }
+}
+
+/// Sends what one transport has gathered; what its protocol raises meanwhile is reported like any callback's.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; the caller holds the transport.
+unsafe fn write_one(t: *mut Base) -> Raises<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*t).owner.is_null() || has(t, state::GONE) {
+            set(t, state::LISTED, false);
+            return Ok(());
+        }
+        let owner = Owned::from_new(new_ref((*t).owner))?;
+        let sent = ((*t).kind.flush)(t);
+        set(t, state::LISTED, false);
+        let ended = match sent {
+            Ok(()) if !(*t).owner.is_null() => super::writing::end_if_drained(t),
+            other => other,
+        };
+        if ended.is_ok() {
+            return Ok(());
+        }
+        LoopCore::from_ptr(owner.as_ptr()).report(owner.as_ptr(), |_| {
+            crate::watcher::handle(owner.as_ptr(), t.cast(), WRITE)
+        })
     }
 }
 
@@ -65,9 +93,8 @@ impl LoopCore {
             // SAFETY: attached, outside every cell; the list's reference is ours now.
             unsafe {
                 let t: *mut Base = o.cast();
-                set(t, state::LISTED, false);
-                if !(*t).owner.is_null() && !has(t, state::GONE) {
-                    result = result.and(((*t).kind.flush)(t));
+                if let Err(Raised) = write_one(t) {
+                    result = Err(Raised);
                 }
                 ffi::Py_DECREF(o);
             }
@@ -90,6 +117,13 @@ impl LoopCore {
             }
             shared.by_descriptor[index] = transport;
         });
+    }
+
+    /// Whether a transport has this descriptor, open or closing.
+    #[inline]
+    pub(crate) fn has_transport(&self, fd: RawFd) -> bool {
+        let Ok(index) = usize::try_from(fd) else { return false };
+        self.transports.with(|shared| shared.by_descriptor.get(index).is_some_and(|t| !t.is_null()))
     }
 
     /// Strikes a transport off.

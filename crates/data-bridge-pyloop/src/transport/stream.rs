@@ -196,7 +196,8 @@ unsafe fn lost(t: *mut Base) -> Raises<()> {
     // SAFETY: as [`detach`].
     unsafe {
         let detached = detach(t);
-        if !(*stream(t)).empty_waiter.is_null() {
+        let waiter = (*stream(t)).empty_waiter;
+        if !waiter.is_null() && writing::is_pending(waiter)? {
             // The future of a loop that is still there: the sendfile() that waits on it holds both.
             let waiter = Owned::from_new(new_ref((*stream(t)).empty_waiter))?;
             let text = Owned::from_new(ffi::PyUnicode_FromString(

@@ -3,19 +3,19 @@
 use pyo3::ffi;
 
 use super::base::{has, state, Base};
+use super::datagram::{datagram, Datagram};
 use super::kind::{
     attribute, common_attributes, common_methods, done, get_eof, get_fd, get_file, getters, given,
     keyword_row, make_type, methods, one_or_two, reading_methods, row, writing_methods,
 };
-use super::datagram::{datagram, Datagram};
 use super::read_pipe::ReadPipe;
 use super::stream::{self, Stream};
 use super::write_pipe::WritePipe;
 use super::{base, read_pipe, sending, write_pipe, writing};
 use crate::py::errors::entry;
-use crate::py::object::{clear, none, Obj, Raises};
+use crate::py::object::{clear, none, raise, Obj, Raises};
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 
 methods! {
     write(t, data) => done(writing::write(t, data));
@@ -139,8 +139,26 @@ fn pipe_methods() -> Vec<ffi::PyMethodDef> {
 /// The attributes of pipes.
 fn pipe_attributes() -> Vec<ffi::PyGetSetDef> {
     let mut table = common_attributes();
-    table.extend([attribute(c"_pipe", get_file), attribute(c"_fileno", get_fd)]);
+    let pipe = ffi::PyGetSetDef { set: Some(set_pipe), ..attribute(c"_pipe", get_file) };
+    table.extend([pipe, attribute(c"_fileno", get_fd)]);
     table
+}
+
+/// `_pipe = None`: somebody else has closed the pipe, or will.
+unsafe extern "C" fn set_pipe(o: Obj, value: Obj, _: *mut c_void) -> c_int {
+    // SAFETY: the descriptor has checked the type of `o`; `value` is null where the attribute is deleted.
+    unsafe {
+        if value != ffi::Py_None() {
+            raise(ffi::PyExc_AttributeError, "a transport's _pipe can only be given up: None");
+            return -1;
+        }
+        let t: *mut Base = o.cast();
+        if !has(t, state::GONE) && !(*t).owner.is_null() {
+            base::give_up_descriptor(t);
+            clear(&mut (*t).file);
+        }
+    }
+    0
 }
 
 /// Makes `ReadPipeTransport`.

@@ -17,7 +17,7 @@ use crate::py::bytes;
 use crate::py::call::method;
 use crate::py::errors::raise_os;
 use crate::py::names;
-use crate::py::object::{checked, new_ref, raise, Obj, Owned, Raised, Raises};
+use crate::py::object::{checked, clear, new_ref, raise, Obj, Owned, Raised, Raises};
 use crate::reactor::WRITE;
 use crate::sys;
 
@@ -218,6 +218,9 @@ unsafe fn put_aside(t: *mut Base) -> Raises<()> {
             }
             return maybe_pause(t);
         }
+        if (*t).write_context.is_null() {
+            (*t).write_context = new_ref(core(t).running.get());
+        }
         if !has(t, state::LISTED) {
             set(t, state::LISTED, true);
             core(t).write_later(t.cast());
@@ -231,15 +234,14 @@ unsafe fn wait_for_room(t: *mut Base) -> Raises<()> {
     // SAFETY: as [`write`].
     unsafe {
         set(t, state::BLOCKED, true);
-        if (*t).write_context.is_null() {
-            // At the end of an iteration nobody's context is current: then the reading callbacks' own.
-            let context = if core(t).gathering() || (*t).read_context.is_null() {
-                ffi::PyContext_CopyCurrent()
-            } else {
-                ffi::PyContext_Copy((*t).read_context)
-            };
-            (*t).write_context = checked(context)?;
-        }
+        // At the end of an iteration nobody's context is current: then that of the callback that wrote.
+        let context = if has(t, state::LISTED) && !(*t).write_context.is_null() {
+            ffi::PyContext_Copy((*t).write_context)
+        } else {
+            ffi::PyContext_CopyCurrent()
+        };
+        let mut old = std::mem::replace(&mut (*t).write_context, checked(context)?);
+        clear(&mut old);
         watch(t, WRITE)
     }
 }
@@ -256,11 +258,13 @@ pub unsafe fn flush(t: *mut Base) -> Raises<()> {
             return Ok(());
         }
         match send_pieces(t) {
-            // What the protocol wrote in resume_writing(), after close(), was the last.
-            Ok(Sent::All) if has(t, state::CLOSING | state::EOF) => drained(t),
-            Ok(Sent::All) => Ok(()),
+            Ok(Sent::All) => {
+                clear(&mut (*t).write_context);
+                Ok(())
+            }
             Ok(Sent::Blocked) => wait_for_room(t),
             Err(error) => {
+                drop_pieces(t);
                 raise_os(pyo3::Python::assume_attached(), &error);
                 fatal_error(t, (*t).kind.write_error)
             }
@@ -274,12 +278,38 @@ unsafe fn send_pieces(t: *mut Base) -> std::io::Result<Sent> {
     unsafe { (*stream(t)).outgoing.send((*t).fd, Write::Socket) }
 }
 
-/// Forgets what waits to be sent.
+/// At the end of an iteration: what the protocol wrote in `resume_writing()`, after `close()` or `write_eof()`, was the last.
+///
+/// # Safety
+/// As [`write`].
+pub unsafe fn end_if_drained(t: *mut Base) -> Raises<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let ending = has(t, state::CLOSING | state::EOF) && !has(t, state::BLOCKED);
+        if ending && (*t).conn_lost == 0 && (*stream(t)).outgoing.size() == 0 {
+            return drained(t);
+        }
+    }
+    Ok(())
+}
+
+/// Forgets what waits to be sent; what waited for the end of the iteration is tried once before.
 ///
 /// # Safety
 /// As [`write`].
 pub unsafe fn discard(t: *mut Base) {
     // SAFETY: the caller's promise; releasing bytes runs no Python code, and the queue is empty by then anyway.
+    unsafe {
+        if has(t, state::LISTED) && !has(t, state::BLOCKED | state::GONE) {
+            // The connection ends in any case.
+            drop(send_pieces(t));
+        }
+        drop_pieces(t);
+    }
+}
+
+unsafe fn drop_pieces(t: *mut Base) {
+    // SAFETY: as [`discard`].
     unsafe {
         for bytes in (*stream(t)).outgoing.take_all() {
             ffi::Py_DECREF(bytes);
@@ -315,7 +345,7 @@ pub unsafe fn write_ready(t: *mut Base) -> Raises<()> {
         unwatch(t, WRITE);
         let mut context = std::mem::replace(&mut (*t).write_context, std::ptr::null_mut());
         let ended = drained(t);
-        crate::py::object::clear(&mut context);
+        clear(&mut context);
         ended
     }
 }
@@ -327,12 +357,14 @@ unsafe fn drained(t: *mut Base) -> Raises<()> {
         let s = stream(t);
         if !(*s).empty_waiter.is_null() {
             let waiter = Owned::from_new(new_ref((*s).empty_waiter))?;
-            method(waiter.as_ptr(), &names::SET_RESULT, [ffi::Py_None()])?;
+            if is_pending(waiter.as_ptr())? {
+                method(waiter.as_ptr(), &names::SET_RESULT, [ffi::Py_None()])?;
+            }
         }
         if has(t, state::CLOSING) {
             return call_connection_lost(t, ffi::Py_None());
         }
-        if has(t, state::EOF) {
+        if has(t, state::EOF) && !has(t, state::SHUT) {
             return shutdown(t);
         }
     }
@@ -351,7 +383,9 @@ unsafe fn broken(t: *mut Base, error: &std::io::Error) -> Raises<()> {
             let waiter = Owned::from_new(waiter)?;
             raise_os(py, error);
             let exception = crate::py::call::take_exception()?;
-            method(waiter.as_ptr(), &names::SET_EXCEPTION, [exception.as_ptr()])?;
+            if is_pending(waiter.as_ptr())? {
+                method(waiter.as_ptr(), &names::SET_EXCEPTION, [exception.as_ptr()])?;
+            }
         }
         ended
     }
@@ -359,7 +393,10 @@ unsafe fn broken(t: *mut Base, error: &std::io::Error) -> Raises<()> {
 
 unsafe fn shutdown(t: *mut Base) -> Raises<()> {
     // SAFETY: as [`write`].
-    let fd = unsafe { (*t).fd };
+    let fd = unsafe {
+        set(t, state::SHUT, true);
+        (*t).fd
+    };
     // SAFETY: every caller is attached.
     sys::shutdown_write(fd)
         .map_err(|error| raise_os(unsafe { pyo3::Python::assume_attached() }, &error))
@@ -446,6 +483,22 @@ pub unsafe fn immutable(data: Obj) -> Raises<Owned> {
         // As asyncio: whatever a memoryview takes, and its TypeError.
         let view = Owned::from_new(ffi::PyMemoryView_FromObject(data))?;
         Owned::from_new(ffi::PyBytes_FromObject(view.as_ptr()))
+    }
+}
+
+/// Whether a future can still be given a result: it may have been cancelled.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; `future` is alive.
+pub unsafe fn is_pending(future: Obj) -> Raises<bool> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let done = Owned::from_new(ffi::PyObject_CallMethod(
+            future,
+            c"done".as_ptr(),
+            std::ptr::null(),
+        ))?;
+        Ok(ffi::PyObject_IsTrue(done.as_ptr()) == 0)
     }
 }
 
