@@ -17,6 +17,7 @@ use crate::py::object::{new_ref, raise, Obj, Owned, Raised, Raises};
 use crate::reactor::{directions, Reactor, Ready, READ, WRITE};
 use crate::ready_queue::{Entry, ReadyQueue};
 use crate::shutdown;
+use crate::sock::watch::take_watches;
 use crate::sys;
 use crate::watcher;
 
@@ -109,6 +110,7 @@ impl LoopCore {
     /// Sends what the callbacks have written, also when an exception leaves the loop.
     #[inline(always)]
     fn end_iteration(&self, result: Raises<()>) -> Raises<()> {
+        self.running.set(std::ptr::null_mut());
         match result {
             Ok(()) => self.write_now(),
             Err(Raised) => self.end_by_exception(),
@@ -211,14 +213,16 @@ impl LoopCore {
 
     /// Turns the events of the last wait into ready entries. No user code yet.
     fn dispatch(&self, py: Python<'_>, count: usize) -> Raises<()> {
+        self.waits.fetch_add(1, Ordering::Relaxed);
         let mut stale = false;
+        let mut waiting = Vec::new();
         for index in 0..count {
             let event = self.events.with(|e| e.as_ref().and_then(|e| e.get(index)));
             let Some((token, readiness)) = event else {
                 continue;
             };
             let ready = self.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)));
-            let Some(Ready { fd, readiness, callbacks, orphaned }) = ready else {
+            let Some(Ready { fd, readiness, mut callbacks, orphaned }) = ready else {
                 stale = true;
                 continue;
             };
@@ -228,6 +232,11 @@ impl LoopCore {
                         r.settle(fd);
                     }
                 });
+            }
+            // SAFETY: attached; the reactor holds the callbacks.
+            let calls = unsafe { take_watches(&mut callbacks) };
+            if calls != [None; 2] {
+                waiting.push((fd, readiness, calls));
             }
             if self.notify_transport(readiness, callbacks) {
                 continue;
@@ -258,12 +267,14 @@ impl LoopCore {
                 }
             }
         }
+        // Last, for this may run Python code.
+        let woken = if waiting.is_empty() { Ok(()) } else { self.wake_all(waiting) };
         if stale {
             // Left alone, such an event comes again at once and for ever.
             let renewed = self.reactor.with(|r| r.as_mut().map_or(Ok(()), Reactor::renew));
             renewed.map_err(|error| raise_os(py, &error))?;
         }
-        Ok(())
+        woken
     }
 
     /// Queues a transport or listener whose descriptor is ready; false if a handle watches it, or several objects do.
@@ -352,6 +363,7 @@ impl LoopCore {
             }
             // Nobody else can see this handle: empty it, and free its shell before the call, which may want it again.
             let mut call = (*h).take_call();
+            self.running.set(call.context);
             retire(h);
             let result = match call.run() {
                 Ok(()) => Ok(()),
@@ -365,6 +377,8 @@ impl LoopCore {
     /// Runs what a transport or listener does for its ready descriptor, and takes over the reference.
     #[inline(always)]
     fn run_watcher(&self, slf: Obj, o: Obj) -> Raises<()> {
+        // Each transport tells its own.
+        self.running.set(std::ptr::null_mut());
         // SAFETY: attached; the reference is ours, and keeps it alive for the call.
         unsafe {
             let result = match watcher::run(o) {
@@ -383,6 +397,7 @@ impl LoopCore {
         unsafe {
             let mut stack = [std::ptr::null_mut(), entry.argument];
             let count = usize::from(!entry.argument.is_null());
+            self.running.set(entry.context);
             let mut failed = ffi::PyContext_Enter(entry.context) != 0;
             if !failed {
                 let result = ffi::PyObject_Vectorcall(
@@ -410,6 +425,7 @@ impl LoopCore {
         // SAFETY: the caller's promise; the call holds references of its own.
         unsafe {
             let mut call = (*h).share_call();
+            self.running.set(call.context);
             let result = match call.run() {
                 Ok(()) => Ok(()),
                 Err(Raised) => self.report(slf, |_| Ok(new_ref(h.cast()))),
@@ -422,6 +438,7 @@ impl LoopCore {
     /// Runs an `asyncio.Handle` made in Python, which reports its own exceptions.
     #[cold]
     fn run_foreign(&self, slf: Obj, entry: Entry) -> Raises<()> {
+        self.running.set(std::ptr::null_mut());
         // SAFETY: attached; the entry's reference is ours.
         unsafe {
             let handle = Owned::from_new(entry.callable)?;
@@ -472,7 +489,7 @@ impl LoopCore {
     /// Gives the exception that is set to the loop's exception handler, as `asyncio.Handle._run` does.
     /// SystemExit and KeyboardInterrupt leave the loop instead.
     #[cold]
-    fn report(&self, slf: Obj, handle: impl FnOnce(&Self) -> Raises<Obj>) -> Raises<()> {
+    pub(crate) fn report(&self, slf: Obj, handle: impl FnOnce(&Self) -> Raises<Obj>) -> Raises<()> {
         // SAFETY: attached, with an exception set.
         unsafe {
             let py = Python::assume_attached();
@@ -565,13 +582,20 @@ impl LoopCore {
         fetch(py, core.check_fork(py))?;
         let nanos = timeout.and_then(clock::sleep_nanos);
         let count = fetch(py, core.wait(py, nanos))?;
+        core.waits.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = Vec::new();
         // Other threads push straight to asyncio's deque in stock mode; in plain mode the next iteration looks.
-        Ok((0..count)
+        let ready = (0..count)
             .filter_map(|index| {
                 let event = core.events.with(|e| e.as_ref().and_then(|e| e.get(index)));
                 let (token, readiness) = event?;
-                let ready =
+                let mut ready =
                     core.reactor.with(|r| r.as_ref().and_then(|r| r.ready(token, readiness)))?;
+                // SAFETY: attached; the reactor holds the callbacks.
+                let calls = unsafe { take_watches(&mut ready.callbacks) };
+                if calls != [None; 2] {
+                    waiting.push((ready.fd, ready.readiness, calls));
+                }
                 let events = directions(&ready.callbacks);
                 if ready.orphaned {
                     core.reactor.with(|r| {
@@ -582,7 +606,9 @@ impl LoopCore {
                 }
                 (events != 0).then_some((ready.fd, events))
             })
-            .collect())
+            .collect();
+        fetch(py, core.wake_all(waiting))?;
+        Ok(ready)
     }
 
     /// How many entries are ready.

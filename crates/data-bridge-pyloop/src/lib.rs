@@ -6,6 +6,7 @@
 //!   [`ready_queue`]: what is ready, and what other threads send;
 //!   [`garbage`]: what the collector sees of it; [`shutdown`]: loops in other threads when the interpreter ends
 //! - plain Rust, without Python: [`timer_queue`], [`reactor`], [`waker`], [`clock`], [`fork`], [`sys`]
+//! - [`sock`]: the `sock_*` calls
 //! - [`py`]: the edge to Python
 
 #![warn(missing_docs)]
@@ -28,6 +29,7 @@ pub mod reactor;
 pub mod ready_queue;
 pub mod schedule;
 pub mod shutdown;
+pub mod sock;
 pub mod sys;
 pub mod task;
 pub mod timer_queue;
@@ -65,6 +67,8 @@ mod _native {
         crate::py::names::intern_all(m.py());
         // SAFETY: attached, and the module is made once in a process.
         fetch(m.py(), unsafe { crate::handle_type::add_types(m.as_ptr()) })?;
+        // SAFETY: as above.
+        fetch(m.py(), unsafe { crate::sock::call_type::add_type(m.as_ptr()) })?;
         crate::put_raw_methods(m.py().get_type::<LoopCore>().as_any())
     }
 
@@ -144,6 +148,21 @@ mod _native {
         Ok(())
     }
 
+    /// Take what the `sock_*` calls need of the standard library: called once by `_sockets`, before the first loop.
+    #[pyfunction]
+    fn _set_up_sockets(
+        cold: Bound<'_, PyAny>,
+        socket: Bound<'_, PyAny>,
+        invalid_state: Bound<'_, PyAny>,
+        fileno: Bound<'_, PyAny>,
+    ) {
+        // SAFETY: attached; the specimen is alive.
+        unsafe { imports::learn_fileno(fileno.as_ptr()) };
+        imports::COLD_SOCKETS.set(cold.into_ptr());
+        imports::SOCKET.set(socket.into_ptr());
+        imports::INVALID_STATE.set(invalid_state.into_ptr());
+    }
+
     /// Put the raw methods on the class PyLoop itself, where the interpreter's specialised calls find them.
     #[pyfunction]
     fn _adopt(class: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -169,10 +188,12 @@ fn put_raw_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
     // Descriptors point at their table for the life of the process.
     let schedule = Box::leak(Box::new(schedule::methods()));
     let task = Box::leak(Box::new(task::methods()));
+    let sock = sock::methods::methods().leak();
     // SAFETY: attached; LoopCore or its subclass PyLoop.
     let put = unsafe {
         schedule::put_methods(class.as_ptr(), schedule)
             .and_then(|()| schedule::put_methods(class.as_ptr(), task))
+            .and_then(|()| schedule::put_methods(class.as_ptr(), sock))
     };
     py::errors::fetch(class.py(), put)
 }

@@ -67,6 +67,10 @@ pub struct LoopCore {
     pub(crate) transports: LoopCell<Shared>,
     /// Room for one receive, of all transports.
     pub(crate) read_room: LoopCell<Option<Box<[MaybeUninit<u8>]>>>,
+    /// How often the loop has looked for events.
+    pub(crate) waits: AtomicU32,
+    /// The context of the callback that is running, borrowed from it; null between callbacks and where that is not known.
+    pub(crate) running: LoopCell<Obj>,
     /// Whether callbacks run, so that writes may wait for the end of the iteration.
     pub(crate) gathering: AtomicBool,
     /// The thread that runs the loop, or zero.
@@ -233,6 +237,8 @@ impl LoopCore {
             }),
             transports: LoopCell::new(Shared::default()),
             read_room: LoopCell::new(None),
+            waits: AtomicU32::new(0),
+            running: LoopCell::new(null),
             gathering: AtomicBool::new(false),
             owner: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),

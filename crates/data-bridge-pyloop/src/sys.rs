@@ -133,11 +133,11 @@ pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(borrow(fd), bytes, NO_SIGNAL | SendFlags::DONTWAIT)?)
 }
 
-/// Whether poll(2) finds something to receive, an end or an error.
-pub fn is_readable(fd: RawFd) -> bool {
-    use rustix::event::{poll, PollFd, PollFlags, Timespec};
-    let fds = &mut [PollFd::from_borrowed_fd(borrow(fd), PollFlags::IN)];
-    poll(fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
+/// recv(2) of a byte that stays, without blocking: whether there is anything to receive.
+pub fn peek(fd: RawFd) -> io::Result<()> {
+    let room = &mut [MaybeUninit::uninit()];
+    rustix::net::recv(borrow(fd), room, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
+    Ok(())
 }
 
 /// Whether a socket's data is a stream (SO_TYPE of socket(7)).
@@ -266,6 +266,11 @@ mod linux {
     /// epoll_ctl(2) with EPOLL_CTL_DEL.
     pub fn epoll_delete(ep: &OwnedFd, fd: RawFd) -> io::Result<()> {
         Ok(epoll::delete(ep, borrow(fd))?)
+    }
+
+    /// lseek(2) from the start of the file.
+    pub fn seek(file: RawFd, position: u64) -> io::Result<u64> {
+        Ok(rustix::fs::seek(borrow(file), rustix::fs::SeekFrom::Start(position))?)
     }
 
     /// sendfile(2) from a place of the file, whose own position stays; returns how many bytes the kernel took, 0 at the end.

@@ -10,8 +10,10 @@ use pyo3::ffi;
 use crate::arguments::{is_context, NAME};
 use crate::clock;
 use crate::loop_impl::{mode, LoopCore};
+use crate::py::call::method;
 use crate::py::errors::entry;
-use crate::py::imports::{Import, FUTURE, FUTURES, FUTURE_NAME, TASK, TASKS, TASK_NAME};
+use crate::py::imports::{Import, FUTURE, FUTURES, FUTURE_NAME, PYLOOP, TASK, TASKS, TASK_NAME};
+use crate::py::names;
 use crate::py::object::{checked, new_ref, raise, Obj, Owned, Raised, Raises};
 
 /// An instance of `class`, made as a call would make it but without the call's own argument handling.
@@ -65,6 +67,20 @@ unsafe extern "C" fn create_future(slf: Obj, _: Obj) -> Obj {
         });
         result.unwrap_or(null_mut())
     })
+}
+
+/// A new future of a loop, as its `create_future()` gives it.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; `owner` is a PyLoop.
+pub(crate) unsafe fn future_of(owner: Obj) -> Raises<Owned> {
+    // SAFETY: the caller's promise; instances of PyLoop itself have our own method.
+    unsafe {
+        if ffi::Py_TYPE(owner).cast() != PYLOOP.get() {
+            return method(owner, &names::CREATE_FUTURE, []);
+        }
+        Owned::from_new(create_future(owner, null_mut()))
+    }
 }
 
 unsafe extern "C" fn create_task(slf: Obj, args: *const Obj, count: isize, keywords: Obj) -> Obj {

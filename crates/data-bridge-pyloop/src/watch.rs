@@ -15,6 +15,7 @@ use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::{fetch, raise_os};
 use crate::py::object::{checked, new_ref, Obj, Raises};
 use crate::reactor::{Reactor, READ, WRITE};
+use crate::sock::watch::SockWatch;
 
 /// The descriptor number of `fileobj`, as `selectors._fileobj_to_fd` finds it.
 fn descriptor(fileobj: &Bound<'_, PyAny>) -> PyResult<RawFd> {
@@ -97,6 +98,10 @@ impl LoopCore {
         let own = unsafe { new_ref(handle.as_ptr()) };
         let set = self.reactor.with(|r| r.as_mut().map(|r| r.set(fd, direction, own)));
         match set {
+            Some(Ok(Some(old))) if unsafe { SockWatch::is(old) } => {
+                // SAFETY: attached, outside every cell; the reactor's reference, now ours.
+                fetch(py, unsafe { self.displaced(fd, direction, old) })
+            }
             Some(Ok(old)) => release_cancelled(py, old),
             Some(Err(error)) => {
                 // SAFETY: the reference that the reactor did not take.
@@ -122,15 +127,30 @@ impl LoopCore {
         }
         fetch(py, core.check_fork(py))?;
         let fd = descriptor(fileobj)?;
+        if let Some(found) = core.forget_waiting(fd, direction) {
+            return Ok(found);
+        }
         let old = core.reactor.with(|r| r.as_mut().and_then(|r| r.unset(fd, direction)));
         let found = old.is_some();
         release_cancelled(py, old)?;
         Ok(found)
     }
 
+    /// Stops watching one direction, and cancels the handle.
+    fn unwatch_cancelled(&self, py: Python<'_>, fd: RawFd, direction: u8) -> PyResult<()> {
+        if self.forget_waiting(fd, direction).is_some() {
+            return Ok(());
+        }
+        let old = self.reactor.with(|r| r.as_mut().and_then(|r| r.unset(fd, direction)));
+        release_cancelled(py, old)
+    }
+
     /// Stops watching one direction of a descriptor whose handle is cancelled already.
     #[cold]
     pub(crate) fn unwatch(&self, fd: RawFd, direction: u8) {
+        if self.forget_waiting(fd, direction).is_some() {
+            return;
+        }
         let old = self.reactor.with(|r| r.as_mut().and_then(|r| r.unset(fd, direction)));
         if let Some(old) = old {
             // SAFETY: the reference that the reactor held; attached, outside the cell.
@@ -171,6 +191,11 @@ unsafe fn shown_as(owner: Obj, o: Obj, direction: u8) -> Raises<Obj> {
         }
         crate::watcher::handle(owner, o, direction)
     }
+}
+
+/// Who watches each direction: a registration that is armed has one for both.
+fn by_direction(events: u8, [read, write]: [Option<Obj>; 2]) -> [Option<Obj>; 2] {
+    [read.filter(|_| events & READ != 0), write.or(read).filter(|_| events & WRITE != 0)]
 }
 
 /// What the `_selector` façade shows of one descriptor: (fd, events, reader or None, writer or None).
@@ -214,7 +239,9 @@ impl LoopCore {
     fn _watched(slf: &Bound<'_, Self>) -> PyResult<Vec<Watched>> {
         let py = slf.py();
         let rows: Vec<(RawFd, u8, [Option<Obj>; 2])> = slf.get().reactor.with(|r| {
-            let rows = r.iter().flat_map(Reactor::iter);
+            let rows = r.iter().flat_map(Reactor::iter).filter(|(_, events, _)| *events != 0);
+            let rows =
+                rows.map(|(fd, events, callbacks)| (fd, events, by_direction(events, callbacks)));
             // SAFETY: alive, as the reactor owns them; the copies are references of their own.
             rows.inspect(|(_, _, c)| c.iter().flatten().for_each(|&c| unsafe { ffi::Py_INCREF(c) }))
                 .collect()
@@ -263,10 +290,7 @@ impl LoopCore {
                         "PyLoop watches descriptors for its own handles: use loop.add_reader() or add_writer()",
                     ))
                 }
-                None => {
-                    let old = core.reactor.with(|r| r.as_mut().and_then(|r| r.unset(fd, direction)));
-                    release_cancelled(py, old)?;
-                }
+                None => core.unwatch_cancelled(py, fd, direction)?,
             }
         }
         Ok(())

@@ -3,6 +3,8 @@
 //! The reactor and the ready queue hold the object itself. Wherever Python looks (debug mode, asyncio's own iteration, a report of an
 //! exception) it is shown as a handle of its `_read_ready` or `_write_ready` method.
 
+use std::ptr::null_mut;
+
 use pyo3::ffi;
 
 use crate::handle::new_handle;
@@ -10,6 +12,7 @@ use crate::py::call::{attribute, in_context};
 use crate::py::names;
 use crate::py::object::{checked, new_ref, Obj, Raises};
 use crate::reactor::{directions, READ, WRITE};
+use crate::sock::watch::SockWatch;
 use crate::transport::base::{self, Base};
 use crate::transport::listener::{self, Listener};
 
@@ -54,6 +57,7 @@ pub unsafe fn run(o: Obj) -> Raises<()> {
         if pending & READ != 0 && base::still_reads(t) {
             let context = new_ref((*t).read_context);
             let kind = (*t).kind;
+            base::core(t).running.set(context);
             result = in_context(context, || (kind.read_ready)(t));
             ffi::Py_DECREF(context);
         }
@@ -64,6 +68,7 @@ pub unsafe fn run(o: Obj) -> Raises<()> {
                 (kind.write_ready)(t)
             } else {
                 new_ref(context);
+                base::core(t).running.set(context);
                 let result = in_context(context, || (kind.write_ready)(t));
                 ffi::Py_DECREF(context);
                 result
@@ -101,7 +106,9 @@ pub unsafe fn handle(owner: Obj, o: Obj, direction: u8) -> Raises<Obj> {
     unsafe {
         let name = if direction == READ { &names::READ_READY } else { &names::WRITE_READY };
         let callback = attribute(o, name)?;
-        let own = if !base::is_transport(o) {
+        let own = if SockWatch::is(o) {
+            null_mut()
+        } else if !base::is_transport(o) {
             Listener::context(o)
         } else if direction == READ {
             (*o.cast::<Base>()).read_context

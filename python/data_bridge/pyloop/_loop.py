@@ -16,7 +16,7 @@ from asyncio import base_events, events, selector_events, sslproto
 from collections.abc import AsyncGenerator, Callable
 from typing import IO, TYPE_CHECKING, Any, TypeVarTuple, Unpack
 
-from . import _cold, _native, _transports
+from . import _cold, _native, _sockets, _transports
 from ._selector import ReactorSelector
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ _Ts = TypeVarTuple("_Ts")
 
 _cold.set_up()
 _transports.set_up()
+_sockets.set_up()
 
 
 class PyLoop(_native.LoopCore, _SelectorEventLoop):
@@ -157,7 +158,7 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        if not isinstance(sock, socket.socket):
+        if not issubclass(type(sock), socket.socket):
             # Something that only behaves like one: asyncio's own transport calls its methods.
             return super()._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server
@@ -200,7 +201,7 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, object] | None = None,
     ) -> asyncio.DatagramTransport:
-        if not isinstance(sock, socket.socket):
+        if not issubclass(type(sock), socket.socket):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
         extra = _transports.extra_of(sock, extra)
@@ -265,9 +266,10 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         fd = transp._sock_fd
         resume_reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        self._lend_descriptor(fd, transp)
+        sent = transp._make_empty_waiter()
         try:
+            await sent
+            self._lend_descriptor(fd, transp)
             return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
         finally:
             self._return_descriptor(fd, transp)
@@ -279,6 +281,41 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         # The child, or what it talks to, may wait for what was written before.
         self._write_now()
         return await super()._make_subprocess_transport(*args, **kwargs)
+
+    # Calls on sockets of the caller's: what is done once per message is native.
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket to *address*; host names are looked up first.
+
+        Raises OSError if the connection is refused or fails.
+        Source: asyncio.AbstractEventLoop.sock_connect.
+        """
+        _sockets.check(self, sock)
+        if sock.family == socket.AF_INET or sock.family == socket.AF_INET6:
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+            )
+            _, _, _, _, address = resolved[0]
+        try:
+            sock.connect(address)
+        except (BlockingIOError, InterruptedError):
+            # Interrupted, the attempt goes on in the background.
+            await self._sock_writable(sock)
+        else:
+            return
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error != 0:
+            raise OSError(error, f"Connect call failed {address}")
+
+    if sys.platform == "linux":
+
+        async def _sock_sendfile_native(
+            self, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
+        ) -> int:
+            fileno = _sockets.file_to_send(file, count)
+            if fileno is None:
+                return 0
+            return await self._sock_send_range(sock, fileno, offset, count or 0)
 
     @property
     def _transports(self) -> weakref.WeakValueDictionary[int, asyncio.BaseTransport]:

@@ -68,6 +68,13 @@ pub static WRITE_PIPE_TRANSPORT: Import = Import::new();
 /// The number -1, the size hint that asyncio gives to `get_buffer()`.
 pub static MINUS_ONE: Import = Import::new();
 
+/// The cold half of the `sock_*` calls: functions of `data_bridge.pyloop._sockets`.
+pub static COLD_SOCKETS: Import = Import::new();
+/// `socket.socket`.
+pub static SOCKET: Import = Import::new();
+/// `asyncio.InvalidStateError`.
+pub static INVALID_STATE: Import = Import::new();
+
 /// Whether `asyncio.Server._attach` takes the transport (3.13 and later).
 static SERVER_TAKES_TRANSPORT: AtomicBool = AtomicBool::new(false);
 
@@ -98,6 +105,60 @@ pub unsafe fn call_cold(name: &CStr, args: &[Obj]) -> Raises<Owned> {
     // SAFETY: the caller's promise.
     unsafe {
         let function = cold_function(name)?;
+        Owned::from_new(ffi::PyObject_Vectorcall(
+            function.as_ptr(),
+            args.as_ptr(),
+            args.len(),
+            null_mut(),
+        ))
+    }
+}
+
+/// The C function behind `socket.socket.fileno`.
+static SOCKET_FILENO: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+
+/// Learns that function from a bound method.
+///
+/// # Safety
+/// Attached; `specimen` is alive.
+pub unsafe fn learn_fileno(specimen: Obj) {
+    // SAFETY: the check makes it a C function object.
+    unsafe {
+        let flags = ffi::METH_NOARGS;
+        if ffi::PyCFunction_CheckExact(specimen) != 0
+            && ffi::PyCFunction_GetFlags(specimen) == flags
+        {
+            SOCKET_FILENO.store(function_of(specimen), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The C function behind `socket.socket.fileno`, if there is one.
+#[inline(always)]
+pub fn socket_fileno() -> Option<ffi::PyCFunction> {
+    let function = SOCKET_FILENO.load(Ordering::Relaxed);
+    // SAFETY: learnt from a method that takes no argument, whose C function has this type.
+    (!function.is_null())
+        .then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::PyCFunction>(function) })
+}
+
+/// A function of `_sockets.py`.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`.
+pub unsafe fn cold_socket_function(name: &CStr) -> Raises<Owned> {
+    // SAFETY: the caller's promise; the module lives for good.
+    unsafe { Owned::from_new(ffi::PyObject_GetAttrString(COLD_SOCKETS.get(), name.as_ptr())) }
+}
+
+/// Calls a function of `_sockets.py`.
+///
+/// # Safety
+/// As [`cold_socket_function`]; the arguments are alive.
+pub unsafe fn call_cold_socket(name: &CStr, args: &[Obj]) -> Raises<Owned> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let function = cold_socket_function(name)?;
         Owned::from_new(ffi::PyObject_Vectorcall(
             function.as_ptr(),
             args.as_ptr(),

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
-use super::{Poll, EDGE, READ, WRITE};
+use super::{Poll, ONCE, READ, WRITE};
 use crate::sys::{self, EpollEvent, EpollFlags};
 
 const WAKE: u64 = u64::MAX;
@@ -65,8 +65,8 @@ fn flags(interest: u8) -> EpollFlags {
     let mut flags = EpollFlags::empty();
     flags.set(EpollFlags::IN, interest & READ != 0);
     flags.set(EpollFlags::OUT, interest & WRITE != 0);
-    // With edges the end of the stream must be told apart: nobody looks again after a short read.
-    flags.set(EpollFlags::ET | EpollFlags::RDHUP, interest & EDGE != 0);
+    // "the file descriptor is disabled ... no other events will be reported" until EPOLL_CTL_MOD, which also looks at what is ready.
+    flags.set(EpollFlags::ONESHOT, interest & ONCE != 0);
     flags
 }
 

@@ -18,7 +18,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{OwnedFd, RawFd};
 
-use super::{Poll, EDGE, READ, WRITE};
+use super::{Poll, ONCE, READ, WRITE};
 use crate::sys::{self, KernelEvent, KernelFilter, KernelFlags, UserDefinedFlags, UserFlags};
 
 /// Events fetched by one wait. xnu puts those it has handed out behind the rest, so all get their turn.
@@ -63,10 +63,10 @@ impl Poll for Poller {
     /// will modify the parameters of the original event".
     fn add(&self, fd: RawFd, token: u64, interest: u8) -> io::Result<()> {
         let mut added = 0;
-        // "EV_CLEAR: After the event is retrieved by the user, its state is reset": an edge.
-        let edge = if interest & EDGE != 0 { KernelFlags::CLEAR } else { KernelFlags::empty() };
+        // "EV_ONESHOT: Causes the event to return only the first occurrence of the filter being triggered", and deletes it then.
+        let once = if interest & ONCE != 0 { KernelFlags::ONESHOT } else { KernelFlags::empty() };
         for direction in directions(interest) {
-            if let Err(error) = self.change(fd, direction, KernelFlags::ADD | edge, token) {
+            if let Err(error) = self.change(fd, direction, KernelFlags::ADD | once, token) {
                 self.remove(fd, added);
                 return Err(error);
             }
@@ -76,6 +76,10 @@ impl Poll for Poller {
     }
 
     fn modify(&self, fd: RawFd, token: u64, interest: u8, registered: u8) -> io::Result<bool> {
+        if interest & ONCE != 0 {
+            // What has told is gone, so there is nothing to ask.
+            return self.add(fd, token, interest).map(|()| true);
+        }
         // EV_ADD succeeds whatever the kernel knows. So ask first: by what is to be deleted anyway, or by enabling what is
         // enabled. "ENOENT: The event could not be found to be modified or deleted."
         let question = match registered & !interest {

@@ -1,7 +1,7 @@
 //! Descriptors that somebody watches, and one wait for all of them.
 //!
-//! Contract: registrations are level-triggered (or, for `set_edge`, edge-triggered); an event may be spurious; an error or a hang-up
-//! wakes both directions, and a readable event never hides a writable one. A descriptor that was closed without being removed
+//! Contract: registrations are level-triggered; one that was made by `arm` tells once what is ready and then waits to be armed again.
+//! An event may be spurious; an error or a hang-up wakes both directions, and a readable event never hides a writable one. A descriptor that was closed without being removed
 //! is forgotten by the kernel: its next registration is made anew. Events carry
 //! a generation, so that a descriptor number used again never receives its predecessor's.
 //! Plain Rust: the callbacks are an opaque `T`, never run or dropped here.
@@ -23,8 +23,8 @@ pub use kqueue::{Events, Poller};
 pub const READ: u8 = 1;
 /// Wish to write, as `selectors.EVENT_WRITE`.
 pub const WRITE: u8 = 2;
-/// Tell once, when something changes; with both directions.
-pub const EDGE: u8 = 4;
+/// Tell once, then nothing until armed again; with the directions that are armed.
+pub const ONCE: u8 = 4;
 
 /// What one kernel's poller must do. `token` is handed back with each event.
 ///
@@ -56,12 +56,22 @@ struct Watched<T> {
 }
 
 impl<T> Watched<T> {
-    /// The directions that have a callback; an edge-triggered one always listens to both.
+    /// The directions that have a callback; of one that is armed, those that it waits for.
     fn wanted(&self) -> u8 {
-        if self.interest & EDGE != 0 {
-            return if self.callbacks[0].is_some() { READ | WRITE } else { 0 };
+        if self.is_once() {
+            return self.interest & (READ | WRITE);
         }
         directions(&self.callbacks)
+    }
+
+    /// Whether it was made by [`Reactor::arm`].
+    fn is_once(&self) -> bool {
+        self.interest & ONCE != 0
+    }
+
+    /// Whether somebody waits for it: the loop must look then.
+    fn counts(&self) -> usize {
+        usize::from(self.interest != ONCE)
     }
 }
 
@@ -91,7 +101,7 @@ impl<T: Copy + PartialEq> Reactor<T> {
         Ok(Self { poller: Poller::new()?, table: Vec::new(), generation: 0, watched: 0 })
     }
 
-    /// How many descriptors are watched.
+    /// How many descriptors are watched. One that is kept but not armed does not count.
     #[inline]
     pub fn watched(&self) -> usize {
         self.watched
@@ -113,8 +123,14 @@ impl<T: Copy + PartialEq> Reactor<T> {
         let index = fd as usize;
         let known =
             self.table.get(index).and_then(Option::as_ref).map(|w| (w.interest, w.generation));
+        let was_once = known.is_some_and(|(interest, _)| interest & ONCE != 0);
+        if was_once {
+            // Made anew: not every kernel lets a registration become level-triggered.
+            self.poller.remove(fd, READ | WRITE);
+        }
+        let known = known.filter(|_| !was_once);
         let registered = known.map_or(0, |(interest, _)| interest);
-        let interest = (registered | direction) & !EDGE;
+        let interest = registered | direction;
         let generation = match known {
             Some((_, generation))
                 if self.poller.modify(fd, token(generation, fd), interest, registered)? =>
@@ -132,20 +148,19 @@ impl<T: Copy + PartialEq> Reactor<T> {
             self.table.resize_with(index + 1, || None);
         }
         let slot = &mut self.table[index];
-        if slot.is_none() {
-            self.watched += 1;
-        }
+        self.watched += 1 - slot.as_ref().map_or(0, Watched::counts);
         let w = slot.get_or_insert(Watched { callbacks: [None; 2], interest, generation });
         w.interest = interest;
         w.generation = generation;
-        Ok(w.callbacks[side(direction)].replace(callback))
+        let old = if was_once { w.callbacks[0].take() } else { None };
+        Ok(w.callbacks[side(direction)].replace(callback).or(old))
     }
 
     /// Like [`Reactor::set`], for a descriptor that nobody but its owner closes: no system call where the kernel knows already.
     #[inline]
     pub fn set_own(&mut self, fd: RawFd, direction: u8, callback: T) -> io::Result<Option<T>> {
         if let Some(Some(w)) = self.table.get_mut(fd as usize) {
-            if w.interest & (direction | EDGE) == direction {
+            if w.interest & (direction | ONCE) == direction {
                 return Ok(w.callbacks[side(direction)].replace(callback));
             }
         }
@@ -156,7 +171,11 @@ impl<T: Copy + PartialEq> Reactor<T> {
     /// An event for nobody makes [`Reactor::ready`] ask for [`Reactor::settle`].
     #[inline]
     pub fn mute(&mut self, fd: RawFd, direction: u8) -> Option<T> {
-        self.table.get_mut(usize::try_from(fd).ok()?)?.as_mut()?.callbacks[side(direction)].take()
+        let w = self.table.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
+        if w.is_once() {
+            return None;
+        }
+        w.callbacks[side(direction)].take()
     }
 
     /// Fits the kernel's registration to the callbacks that are left.
@@ -165,42 +184,80 @@ impl<T: Copy + PartialEq> Reactor<T> {
         else {
             return;
         };
-        let Some(w) = slot.as_mut() else { return };
+        let Some(w) = slot.as_mut().filter(|w| !w.is_once()) else { return };
         let wanted = w.wanted();
         if wanted == 0 {
             self.poller.remove(fd, w.interest);
             *slot = None;
             self.watched -= 1;
-        } else if w.interest & EDGE == 0 && wanted != w.interest {
+        } else if wanted != w.interest {
             // An error means that the descriptor was closed behind our back: no event will come, as wished.
             drop(self.poller.modify(fd, token(w.generation, fd), wanted, w.interest));
             w.interest = wanted;
         }
     }
 
-    /// Watches `fd` for changes in both directions with one callback; what stood there before is returned.
-    pub fn set_edge(&mut self, fd: RawFd, callback: T) -> io::Result<[Option<T>; 2]> {
-        let interest = READ | WRITE | EDGE;
+    /// Watches `fd` with one callback until something of `directions` is ready, once; what stood there before is returned.
+    ///
+    /// The registration is kept when it has told: [`Reactor::rearm`] makes it wait again.
+    pub fn arm(&mut self, fd: RawFd, directions: u8, callback: T) -> io::Result<[Option<T>; 2]> {
+        let interest = directions | ONCE;
         let index = fd as usize;
         self.generation = self.generation.wrapping_add(1);
         self.poller.add(fd, token(self.generation, fd), interest)?;
         if index >= self.table.len() {
             self.table.resize_with(index + 1, || None);
         }
-        let slot = &mut self.table[index];
-        let old = slot.take().map_or([None; 2], |w| w.callbacks);
-        self.watched += usize::from(old == [None; 2]);
-        let callbacks = [Some(callback), None];
-        *slot = Some(Watched { callbacks, interest, generation: self.generation });
-        Ok(old)
+        let new =
+            Watched { callbacks: [Some(callback), None], interest, generation: self.generation };
+        self.watched += new.counts();
+        let old = self.table[index].replace(new);
+        self.watched -= old.as_ref().map_or(0, Watched::counts);
+        Ok(old.map_or([None; 2], |w| w.callbacks))
+    }
+
+    /// Makes what [`Reactor::arm`] has registered for `callback` wait again, now for `directions`; what is ready already
+    /// is told at the next wait. False if the file that it was for has been closed, or the number is another callback's now.
+    #[inline]
+    pub fn rearm(&mut self, fd: RawFd, directions: u8, callback: T) -> io::Result<bool> {
+        let Some(w) = self.once_mut(fd, callback) else { return Ok(false) };
+        let (interest, old, generation) = (directions | ONCE, w.interest, w.generation);
+        if !self.poller.modify(fd, token(generation, fd), interest, old)? {
+            return Ok(false);
+        }
+        self.note(fd, directions, callback);
+        Ok(true)
+    }
+
+    /// Notes for what `callback` waits now, after an event or when somebody gave up waiting. The kernel is not told: the
+    /// worst that can come of it is one event for nobody.
+    #[inline]
+    pub fn note(&mut self, fd: RawFd, directions: u8, callback: T) {
+        let Some(w) = self.once_mut(fd, callback) else { return };
+        let before = w.counts();
+        w.interest = directions | ONCE;
+        let after = w.counts();
+        self.watched = self.watched + after - before;
+    }
+
+    fn once_mut(&mut self, fd: RawFd, callback: T) -> Option<&mut Watched<T>> {
+        let w = self.table.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
+        (w.is_once() && w.callbacks[0] == Some(callback)).then_some(w)
+    }
+
+    /// The callback that [`Reactor::arm`] was given for `fd`.
+    #[inline]
+    pub fn once(&self, fd: RawFd) -> Option<T> {
+        let w = self.table.get(usize::try_from(fd).ok()?)?.as_ref()?;
+        w.callbacks[0].filter(|_| w.is_once())
     }
 
     /// Stops watching `fd` in one direction, and returns the callback that stood there.
     pub fn unset(&mut self, fd: RawFd, direction: u8) -> Option<T> {
         let slot = self.table.get_mut(usize::try_from(fd).ok()?)?;
-        let w = slot.as_mut()?;
+        let w = slot.as_mut().filter(|w| !w.is_once())?;
         let callback = w.callbacks[side(direction)].take()?;
-        let (registered, interest) = (w.interest, w.interest & !direction & !EDGE);
+        let (registered, interest) = (w.interest, w.interest & !direction);
         if interest != 0 && w.wanted() != 0 {
             // An error means that the descriptor was closed behind our back: no event will come, as wished.
             drop(self.poller.modify(fd, token(w.generation, fd), interest, registered));
@@ -227,6 +284,12 @@ impl<T: Copy + PartialEq> Reactor<T> {
             return None;
         }
         let mut callbacks = w.callbacks;
+        if w.is_once() {
+            // One callback for both directions.
+            let readiness = readiness & w.interest;
+            callbacks[0] = callbacks[0].filter(|_| readiness != 0);
+            return Some(Ready { fd: fd as RawFd, readiness, callbacks, orphaned: false });
+        }
         for (bit, callback) in [READ, WRITE].into_iter().zip(&mut callbacks) {
             if readiness & bit == 0 {
                 *callback = None;
@@ -237,13 +300,13 @@ impl<T: Copy + PartialEq> Reactor<T> {
         Some(Ready { fd: fd as RawFd, readiness: readiness & w.interest, callbacks, orphaned })
     }
 
-    /// All that is watched: descriptor, interest, callbacks.
+    /// All that is watched or kept: descriptor, what is waited for, callbacks.
     pub fn iter(&self) -> impl Iterator<Item = (RawFd, u8, [Option<T>; 2])> + '_ {
         self.table
             .iter()
             .enumerate()
             .filter_map(|(fd, w)| w.as_ref().map(|w| (fd as RawFd, w.wanted(), w.callbacks)))
-            .filter(|(_, wanted, _)| *wanted != 0)
+            .filter(|(_, _, callbacks)| callbacks.iter().any(Option::is_some))
     }
 
     /// Forgets everything, and returns the callbacks; the kernel's own registrations go with its object.

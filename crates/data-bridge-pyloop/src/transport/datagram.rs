@@ -12,6 +12,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::base::{self, begin, core, fatal_error, has, init, state, Base, Kind};
+use super::senders::{Known, Senders};
 use super::sending;
 use super::stream::{hold_protocol, retry, MAX_SIZE};
 use crate::address::Address;
@@ -41,8 +42,8 @@ pub struct Datagram {
     pub(super) queue: VecDeque<Letter>,
     /// asyncio's `_buffer_size`.
     pub(super) size: usize,
-    /// The last sender.
-    pub(super) heard: Known,
+    /// Senders.
+    pub(super) heard: Senders,
     /// The last receiver that was no sender.
     pub(super) told: Known,
     pub(super) family: i32,
@@ -56,28 +57,6 @@ pub struct Letter {
     pub(super) data: Obj,
     /// Where to, as the caller said it.
     pub(super) address: Obj,
-}
-
-/// An address as Python and as the kernel have it. Owns its reference, but has no destructor.
-pub struct Known {
-    /// Immutable through and through (str and int in a tuple, str, or bytes), so the same object is the same address; or null.
-    pub(super) object: Obj,
-    pub(super) address: Option<SocketAddrAny>,
-}
-
-impl Known {
-    const NOTHING: Self = Self { object: std::ptr::null_mut(), address: None };
-
-    /// Remembers another; takes over the reference.
-    ///
-    /// # Safety
-    /// Attached; `object` is immutable through and through.
-    pub(super) unsafe fn replace(&mut self, object: Obj, address: SocketAddrAny) {
-        self.address = Some(address);
-        let mut old = std::mem::replace(&mut self.object, object);
-        // SAFETY: the reference that was ours; nothing of Python's runs at the end of a str, an int or a tuple of them.
-        unsafe { clear(&mut old) };
-    }
 }
 
 /// The behaviour of a datagram transport.
@@ -102,7 +81,10 @@ pub static DATAGRAM: Kind = Kind {
     },
     drop: |t| {
         // SAFETY: as above; the object's memory is about to be freed, and what the queue held was released.
-        unsafe { std::ptr::drop_in_place(&raw mut (*datagram(t)).queue) }
+        unsafe {
+            std::ptr::drop_in_place(&raw mut (*datagram(t)).queue);
+            std::ptr::drop_in_place(&raw mut (*datagram(t)).heard);
+        }
     },
     deaf: state::UNREADING,
     foreign: false,
@@ -120,9 +102,9 @@ unsafe fn release(t: *mut Base) {
     unsafe {
         sending::discard(t);
         let d = datagram(t);
-        for slot in [&raw mut (*d).address, &raw mut (*d).heard.object, &raw mut (*d).told.object] {
-            clear(slot);
-        }
+        clear(&mut (*d).address);
+        (*d).heard.forget();
+        (*d).told.forget();
     }
 }
 
@@ -147,7 +129,7 @@ unsafe fn for_socket(
         let made = Owned::from_new(ffi::PyType_GenericAlloc(class, 0))?;
         let d: *mut Datagram = made.as_ptr().cast();
         (&raw mut (*d).queue).write(VecDeque::new());
-        (&raw mut (*d).heard).write(Known::NOTHING);
+        (&raw mut (*d).heard).write(Senders::default());
         (&raw mut (*d).told).write(Known::NOTHING);
         (*d).family = family;
         (*d).connected = connected;
@@ -188,6 +170,9 @@ unsafe fn read_ready(t: *mut Base) -> Raises<()> {
                 Received::Nothing => return Ok(()),
                 Received::Failed => return failed(t, c"Fatal read error on datagram transport"),
             };
+            if (*t).owner.is_null() {
+                return Ok(());
+            }
             let size = ffi::PyObject_Size(data.as_ptr());
             let protocol = hold_protocol(t)?;
             let arguments = [data.as_ptr(), address.as_ptr()];
@@ -236,11 +221,11 @@ unsafe fn shown(d: *mut Datagram, sender: Option<SocketAddrAny>) -> Raises<Owned
         let Some(sender) = sender else {
             return Owned::from_new(none());
         };
-        if (*d).heard.address.as_ref() == Some(&sender) {
-            return Owned::from_new(new_ref((*d).heard.object));
+        if let Some(object) = (*d).heard.find(&sender) {
+            return Owned::from_new(new_ref(object));
         }
         let object = Owned::from_new(Address::new((*d).family, Some(&sender)).to_python()?)?;
-        (*d).heard.replace(new_ref(object.as_ptr()), sender);
+        (*d).heard.add(new_ref(object.as_ptr()), sender);
         Ok(object)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`base`] holds what all have in common, [`kind`] what the interpreter sees of it, [`types`] the types that exist;
 //! [`stream`] reads and [`writing`] writes byte streams, [`outgoing`] is what waits to be sent, [`extra`] answers `get_extra_info()`,
-//! [`datagram`] receives and [`sending`] sends datagrams, [`read_pipe`] and [`write_pipe`] are what they say,
-//! [`shared`] is what the transports of one loop share; [`listener`] accepts connections.
+//! [`datagram`] receives and [`sending`] sends datagrams, [`senders`] remembers addresses; [`read_pipe`] and [`write_pipe`] are the ends
+//! of pipes; [`shared`] is what the transports of one loop share; [`listener`] accepts connections.
 
 pub mod base;
 pub mod datagram;
@@ -12,6 +12,7 @@ pub mod kind;
 pub mod listener;
 pub mod outgoing;
 pub mod read_pipe;
+pub mod senders;
 pub mod sending;
 pub mod shared;
 pub mod stream;

@@ -1,6 +1,7 @@
-//! What waits to be sent on a byte stream: pieces of immutable bytes, in order.
+//! What waits to be sent on a byte stream: pieces, in order.
 //!
-//! A `bytes` object is kept as it is; anything that could change afterwards was copied before it came here.
+//! A `bytes` object is kept as it is; of anything that could change afterwards a copy is kept. Copies that wait for the end of an
+//! iteration come and go at a great rate, so their memory is kept for the next ones.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,17 +9,30 @@ use std::io::{self, IoSlice};
 use pyo3::ffi;
 
 use crate::py::bytes;
+use crate::py::cell::LoopCell;
 use crate::py::object::Obj;
 use crate::sys;
 
 /// A queue that has grown beyond this many pieces gives its memory back when it runs empty.
 const KEEP: usize = 8;
 
-/// A bytes object of which some may be gone already.
+/// Bytes of which some may be gone already.
 struct Piece {
-    bytes: Obj,
+    body: Body,
     start: usize,
 }
+
+enum Body {
+    /// An exact bytes object; owned.
+    Object(Obj),
+    /// A copy.
+    Copy(Vec<u8>),
+}
+
+/// Memory of copies that have left. Most, and the largest, that is kept.
+static SPARE: LoopCell<Vec<Vec<u8>>> = LoopCell::new(Vec::new());
+const MOST_SPARE: usize = 64;
+const LARGEST_SPARE: usize = 16 * 1024;
 
 impl Piece {
     /// What is left of it.
@@ -26,8 +40,15 @@ impl Piece {
     /// # Safety
     /// The queue's reference keeps the object alive as long as the slice is used.
     unsafe fn left<'a>(&self) -> &'a [u8] {
-        // SAFETY: a bytes object is immutable, and `start` is at most its length.
-        unsafe { bytes::contents(self.bytes).get_unchecked(self.start..) }
+        // SAFETY: neither a bytes object nor a copy changes, and `start` is at most its length. The copy outlives the slice as the
+        // object does: it is in the queue.
+        unsafe {
+            let whole = match &self.body {
+                Body::Object(o) => bytes::contents(*o),
+                Body::Copy(copy) => std::slice::from_raw_parts(copy.as_ptr(), copy.len()),
+            };
+            whole.get_unchecked(self.start..)
+        }
     }
 }
 
@@ -40,7 +61,7 @@ pub enum Sent {
     Blocked,
 }
 
-/// The queue. Owns its references, but has no destructor: take them out with [`Outgoing::take_all`] and release them.
+/// The queue. Owns its references, but does not release them when it is dropped: take them out with [`Outgoing::take_all`] and release them.
 #[derive(Default)]
 pub struct Outgoing {
     pieces: VecDeque<Piece>,
@@ -62,11 +83,23 @@ impl Outgoing {
     pub unsafe fn push(&mut self, piece: Obj, start: usize) {
         // SAFETY: the caller's promise.
         self.size += unsafe { bytes::len(piece) } - start;
-        self.pieces.push_back(Piece { bytes: piece, start });
+        self.pieces.push_back(Piece { body: Body::Object(piece), start });
+    }
+
+    /// Appends a copy of `bytes`, which are not empty.
+    ///
+    /// # Safety
+    /// Attached.
+    pub unsafe fn push_copy(&mut self, bytes: &[u8]) {
+        let mut copy = SPARE.with(Vec::pop).unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        self.size += bytes.len();
+        self.pieces.push_back(Piece { body: Body::Copy(copy), start: 0 });
     }
 
     /// Sends as much as the kernel takes, by one system call where that is possible. What has left is released: exact bytes objects,
-    /// whose end runs no Python code.
+    /// whose end runs no Python code, and copies.
     ///
     /// # Safety
     /// Attached.
@@ -116,9 +149,22 @@ impl Outgoing {
                     return;
                 }
                 taken -= left;
-                ffi::Py_DECREF(first.bytes);
             }
-            self.pieces.pop_front();
+            match self.pieces.pop_front().map(|piece| piece.body) {
+                // SAFETY: the queue's reference; a bytes object's end runs no Python code.
+                Some(Body::Object(o)) => unsafe { ffi::Py_DECREF(o) },
+                Some(Body::Copy(copy)) if copy.capacity() <= LARGEST_SPARE => {
+                    let more = SPARE.with(|spare| {
+                        if spare.len() < MOST_SPARE {
+                            spare.push(copy);
+                            return None;
+                        }
+                        Some(copy)
+                    });
+                    drop(more);
+                }
+                Some(Body::Copy(_)) | None => {}
+            }
         }
         if self.pieces.capacity() > KEEP {
             self.pieces = VecDeque::new();
@@ -128,7 +174,11 @@ impl Outgoing {
     /// Empties the queue; the references are the caller's.
     pub fn take_all(&mut self) -> Vec<Obj> {
         self.size = 0;
-        std::mem::take(&mut self.pieces).into_iter().map(|piece| piece.bytes).collect()
+        let object = |piece: Piece| match piece.body {
+            Body::Object(o) => Some(o),
+            Body::Copy(_) => None,
+        };
+        std::mem::take(&mut self.pieces).into_iter().filter_map(object).collect()
     }
 }
 

@@ -176,8 +176,8 @@ unsafe fn send_by_socket(t: *mut Base, data: Obj, address: Obj) -> Attempt {
 unsafe fn receiver(d: *mut Datagram, address: Obj) -> *const SocketAddrAny {
     // SAFETY: as [`sendto`]; the pointer is used before anything else is remembered.
     unsafe {
-        for known in [&(*d).heard, &(*d).told] {
-            if let Some(receiver) = known.address.as_ref().filter(|_| known.object == address) {
+        for known in [(*d).heard.last(), &(*d).told] {
+            if let Some(receiver) = known.of(address) {
                 return receiver;
             }
         }
@@ -185,7 +185,7 @@ unsafe fn receiver(d: *mut Datagram, address: Obj) -> *const SocketAddrAny {
             return null_mut();
         };
         (*d).told.replace(new_ref(address), made);
-        (*d).told.address.as_ref().map_or(null_mut(), |receiver| receiver)
+        (*d).told.of(address).map_or(null_mut(), |receiver| receiver)
     }
 }
 
@@ -299,11 +299,11 @@ pub unsafe fn write_ready(t: *mut Base) -> Raises<()> {
             let Letter { data, address } = letter;
             let (data, address) = (Owned::from_new(data)?, Owned::from_new(address)?);
             match attempt(t, data.as_ptr(), address.as_ptr()) {
+                // As asyncio: the rest leaves by and by, also after an error.
+                Attempt::Failed => return failed(t, WRITE_FAILED),
                 // A look-up may have let others run.
                 _ if (*t).owner.is_null() => return Ok(()),
                 Attempt::Sent => {}
-                // As asyncio: the rest leaves by and by, also after an error.
-                Attempt::Failed => return failed(t, WRITE_FAILED),
                 Attempt::Full => {
                     let letter = Letter { data: data.into_ptr(), address: address.into_ptr() };
                     (*d).size += cost(letter.data);

@@ -55,9 +55,8 @@ unsafe fn write_one(t: *mut Base) -> Raises<()> {
         if ended.is_ok() {
             return Ok(());
         }
-        LoopCore::from_ptr(owner.as_ptr()).report(owner.as_ptr(), |_| {
-            crate::watcher::handle(owner.as_ptr(), t.cast(), WRITE)
-        })
+        LoopCore::from_ptr(owner.as_ptr())
+            .report(owner.as_ptr(), |_| crate::watcher::handle(owner.as_ptr(), t.cast(), WRITE))
     }
 }
 

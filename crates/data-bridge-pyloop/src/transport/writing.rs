@@ -3,8 +3,6 @@
 //! A write that is made while the loop runs callbacks waits for the end of the iteration, so that many leave in one system call;
 //! from [`AT_ONCE`] bytes on nothing waits. What the kernel does not take waits until the descriptor is writable.
 
-use std::os::raw::c_char;
-
 use pyo3::ffi;
 
 use super::base::{
@@ -144,6 +142,11 @@ unsafe fn write_buffer(t: *mut Base, data: Obj) -> Raises<()> {
         if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) != 0 {
             return fatal_error(t, (*t).kind.write_error);
         }
+        if view.len == 0 {
+            // A view of several dimensions, one of them empty.
+            ffi::PyBuffer_Release(&mut view);
+            return Ok(());
+        }
         let bytes = std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize);
         let at_once = bytes.len() >= AT_ONCE || !core(t).gathering();
         let mut failed = Ok(());
@@ -157,17 +160,17 @@ unsafe fn write_buffer(t: *mut Base, data: Obj) -> Raises<()> {
                 }
             }
         }
-        let rest = start.map(|start| {
-            let left = &bytes[start..];
-            ffi::PyBytes_FromStringAndSize(left.as_ptr().cast::<c_char>(), left.len() as isize)
-        });
+        if let Some(start) = start {
+            (*s).outgoing.push_copy(&bytes[start..]);
+        }
         ffi::PyBuffer_Release(&mut view);
         if let Err(error) = failed {
             raise_os(pyo3::Python::assume_attached(), &error);
             return fatal_error(t, (*t).kind.write_error);
         }
-        let Some(rest) = rest else { return Ok(()) };
-        (*s).outgoing.push(checked(rest)?, 0);
+        if start.is_none() {
+            return Ok(());
+        }
         if start == Some(0) && !at_once {
             return put_aside(t);
         }
@@ -493,11 +496,8 @@ pub unsafe fn immutable(data: Obj) -> Raises<Owned> {
 pub unsafe fn is_pending(future: Obj) -> Raises<bool> {
     // SAFETY: the caller's promise.
     unsafe {
-        let done = Owned::from_new(ffi::PyObject_CallMethod(
-            future,
-            c"done".as_ptr(),
-            std::ptr::null(),
-        ))?;
+        let done =
+            Owned::from_new(ffi::PyObject_CallMethod(future, c"done".as_ptr(), std::ptr::null()))?;
         Ok(ffi::PyObject_IsTrue(done.as_ptr()) == 0)
     }
 }
