@@ -9,22 +9,39 @@ texts to those of the module.
 # ruff: noqa: E501, PYI021  (the texts are the native module's own, here for editors to show)
 
 import asyncio
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, AbstractServer, BaseProtocol, transports
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
+from socket import socket
 from traceback import StackSummary
-from types import ModuleType
-from typing import Any, Final, Self, TypeAlias, TypeVar, TypeVarTuple, final
+from types import ModuleType, TracebackType
+from typing import (
+    IO,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Self,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    final,
+)
 
-from _typeshed import FileDescriptorLike
+from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
 _CoroutineLike: TypeAlias = Coroutine[Any, Any, _T] | Generator[Any, None, _T]
 
 __all__ = [
+    "DatagramTransport",
     "LoopCore",
+    "ReadPipeTransport",
+    "SocketTransport",
+    "WritePipeTransport",
     "__version__",
     "_adopt",
     "_after_fork",
@@ -32,6 +49,8 @@ __all__ = [
     "_before_collection",
     "_live_handles",
     "_set_up",
+    "_set_up_sockets",
+    "_set_up_transports",
 ]
 
 __version__: Final[str]
@@ -83,6 +102,406 @@ class TimerHandle(Handle, asyncio.TimerHandle):  # type: ignore[misc]  # no such
     def __le__(self, other: asyncio.TimerHandle) -> bool: ...
     def __gt__(self, other: asyncio.TimerHandle) -> bool: ...
     def __ge__(self, other: asyncio.TimerHandle) -> bool: ...
+
+@final
+class SockCall(Coroutine[Any, Any, _T_co]):
+    """A sock_* call of a loop: a coroutine that has not been awaited, waits, or is done.
+
+    A collections.abc.Coroutine, but none of the interpreter's own: inspect.iscoroutine() says no, asyncio.iscoroutine() yes.
+    """
+
+    def send(self, value: Any, /) -> Any:
+        """Go on until the call waits or ends."""
+
+    def throw(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> Any:  # type: ignore[override]
+        """End the call with an exception."""
+
+    def close(self) -> None:
+        """End the call; nothing more is received or sent."""
+
+    def __await__(self) -> Generator[Any, Any, _T_co]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_suspended(self) -> bool: ...
+    @property
+    def cr_await(self) -> asyncio.Future[None] | None: ...
+    @property
+    def cr_origin(self) -> tuple[tuple[str, int, str], ...] | None: ...
+    @property
+    def cr_frame(self) -> None: ...
+    @property
+    def cr_code(self) -> None: ...
+
+@final
+class SocketTransport(transports._FlowControlMixin):
+    """A connected TCP or Unix stream socket, as asyncio.Transport. Made by the loop."""
+
+    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:  # type: ignore[override]
+        """Send bytes, a bytearray or a memoryview; never blocks.
+
+        What is written in a callback leaves at the latest at the end of the loop's iteration. Raises TypeError for other types,
+        RuntimeError after write_eof(). Source: asyncio.WriteTransport.write.
+        """
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]], /) -> None:  # type: ignore[override]
+        """Send an iterable of bytes-like objects, in one system call where that is possible."""
+
+    def write_eof(self) -> None:
+        """Close the sending side after what waits was sent. Source: asyncio.WriteTransport.write_eof."""
+
+    def can_write_eof(self) -> Literal[True]:
+        """True: a socket has two sides."""
+
+    def is_reading(self) -> bool:
+        """Whether data is read as it comes."""
+
+    def pause_reading(self) -> None:
+        """Stop reading: the protocol gets no more data until resume_reading(). Idempotent."""
+
+    def resume_reading(self) -> None:
+        """Read again, in a copy of the current context. Idempotent."""
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be sent, after an attempt to send them."""
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The water marks (low, high), in bytes."""
+
+    def set_write_buffer_limits(self, high: float | None = None, low: float | None = None) -> None:
+        """Set the water marks, in bytes: above high the protocol's pause_writing() is called, at low or below resume_writing().
+
+        Raises ValueError unless high >= low >= 0. Source: asyncio.WriteTransport.set_write_buffer_limits.
+        """
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Information about the connection, as asyncio.BaseTransport.get_extra_info names it."""
+
+    def get_protocol(self) -> BaseProtocol:
+        """The protocol; None after the connection was lost."""
+
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+        """Hand the connection to another protocol, from the next callback on."""
+
+    def is_closing(self) -> bool:
+        """Whether the transport is closed or about to be."""
+
+    def close(self) -> None:
+        """Close after what waits was sent; connection_lost(None) follows. Source: asyncio.BaseTransport.close."""
+
+    def abort(self) -> None:
+        """Close at once; what waits is lost. connection_lost(None) follows. Source: asyncio.WriteTransport.abort."""
+
+    def _start_reading(self, waiter: asyncio.Future[None] | None, /) -> None:
+        """Read from now on, and wake the waiter if it is not None."""
+
+    def _read_ready(self) -> None:
+        """The descriptor is readable."""
+
+    def _write_ready(self) -> None:
+        """The descriptor is writable."""
+
+    def _call_connection_lost(self, exc: BaseException | None, /) -> None:
+        """Tell the protocol that the connection is lost, and close the descriptor."""
+
+    def _force_close(self, exc: BaseException | None, /) -> None:
+        """Close at once, with connection_lost(exc)."""
+
+    def _make_empty_waiter(self) -> asyncio.Future[None]:
+        """A future that is done when nothing waits to be sent; no writes until it is reset."""
+
+    def _reset_empty_waiter(self) -> None:
+        """Allow writes again."""
+
+    # asyncio's private attributes; read-only.
+
+    max_size: ClassVar[int]
+    _start_tls_compatible: ClassVar[bool]
+    _sendfile_compatible: ClassVar[Any]
+
+    @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
+    def _loop(self) -> AbstractEventLoop | None: ...
+    @property
+    def _protocol(self) -> BaseProtocol | None: ...
+    @property
+    def _closing(self) -> bool: ...
+    @property
+    def _paused(self) -> bool: ...
+    @property
+    def _conn_lost(self) -> int: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _high_water(self) -> int: ...
+    @property
+    def _low_water(self) -> int: ...
+    @property
+    def _sock(self) -> socket | None: ...
+    @property
+    def _sock_fd(self) -> int: ...
+    @property
+    def _eof(self) -> bool: ...
+    @property
+    def _server(self) -> AbstractServer | None: ...
+    @property
+    def _empty_waiter(self) -> asyncio.Future[None] | None: ...
+    @property
+    def _protocol_connected(self) -> bool: ...
+
+@final
+class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport):
+    """A UDP or Unix datagram socket, as asyncio.DatagramTransport. Made by the loop."""
+
+    def sendto(self, data: bytes | bytearray | memoryview[Any], addr: Any = None) -> None:
+        """Send a datagram to addr, or to the peer; never blocks.
+
+        Errors of the kernel go to the protocol's error_received(). Raises TypeError for other types than bytes, bytearray and
+        memoryview, ValueError for an address other than the remote address. Source: asyncio.DatagramTransport.sendto.
+        """
+
+    def is_reading(self) -> bool:
+        """Whether data is read as it comes."""
+
+    def pause_reading(self) -> None:
+        """Stop reading: the protocol gets no more data until resume_reading(). Idempotent."""
+
+    def resume_reading(self) -> None:
+        """Read again, in a copy of the current context. Idempotent."""
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be sent, after an attempt to send them."""
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The water marks (low, high), in bytes."""
+
+    def set_write_buffer_limits(self, high: float | None = None, low: float | None = None) -> None:
+        """Set the water marks, in bytes: above high the protocol's pause_writing() is called, at low or below resume_writing().
+
+        Raises ValueError unless high >= low >= 0. Source: asyncio.WriteTransport.set_write_buffer_limits.
+        """
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Information about the connection, as asyncio.BaseTransport.get_extra_info names it."""
+
+    def get_protocol(self) -> BaseProtocol:
+        """The protocol; None after the connection was lost."""
+
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+        """Hand the connection to another protocol, from the next callback on."""
+
+    def is_closing(self) -> bool:
+        """Whether the transport is closed or about to be."""
+
+    def close(self) -> None:
+        """Close after what waits was sent; connection_lost(None) follows. Source: asyncio.BaseTransport.close."""
+
+    def abort(self) -> None:
+        """Close at once; what waits is lost. connection_lost(None) follows. Source: asyncio.WriteTransport.abort."""
+
+    def _start_reading(self, waiter: asyncio.Future[None] | None, /) -> None:
+        """Read from now on, and wake the waiter if it is not None."""
+
+    def _read_ready(self) -> None:
+        """The descriptor is readable."""
+
+    def _write_ready(self) -> None:
+        """The descriptor is writable."""
+
+    def _call_connection_lost(self, exc: BaseException | None, /) -> None:
+        """Tell the protocol that the connection is lost, and close the descriptor."""
+
+    def _force_close(self, exc: BaseException | None, /) -> None:
+        """Close at once, with connection_lost(exc)."""
+
+    # asyncio's private attributes; read-only.
+
+    max_size: ClassVar[int]
+
+    @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
+    def _loop(self) -> AbstractEventLoop | None: ...
+    @property
+    def _protocol(self) -> BaseProtocol | None: ...
+    @property
+    def _closing(self) -> bool: ...
+    @property
+    def _paused(self) -> bool: ...
+    @property
+    def _conn_lost(self) -> int: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _high_water(self) -> int: ...
+    @property
+    def _low_water(self) -> int: ...
+    @property
+    def _sock(self) -> socket | None: ...
+    @property
+    def _sock_fd(self) -> int: ...
+    @property
+    def _address(self) -> Any: ...
+    @property
+    def _protocol_connected(self) -> bool: ...
+
+@final
+class ReadPipeTransport(asyncio.ReadTransport):
+    """The reading end of a pipe, as asyncio.ReadTransport. Made by the loop."""
+
+    def is_reading(self) -> bool:
+        """Whether data is read as it comes."""
+
+    def pause_reading(self) -> None:
+        """Stop reading: the protocol gets no more data until resume_reading(). Idempotent."""
+
+    def resume_reading(self) -> None:
+        """Read again, in a copy of the current context. Idempotent."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Information about the connection, as asyncio.BaseTransport.get_extra_info names it."""
+
+    def get_protocol(self) -> BaseProtocol:
+        """The protocol; None after the connection was lost."""
+
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+        """Hand the connection to another protocol, from the next callback on."""
+
+    def is_closing(self) -> bool:
+        """Whether the transport is closed or about to be."""
+
+    def close(self) -> None:
+        """Close; connection_lost(None) follows. Source: asyncio.BaseTransport.close."""
+
+    def _start_reading(self, waiter: asyncio.Future[None] | None, /) -> None:
+        """Read from now on, and wake the waiter if it is not None."""
+
+    def _read_ready(self) -> None:
+        """The descriptor is readable."""
+
+    def _write_ready(self) -> None:
+        """The descriptor is writable."""
+
+    def _call_connection_lost(self, exc: BaseException | None, /) -> None:
+        """Tell the protocol that the connection is lost, and close the descriptor."""
+
+    # asyncio's private attributes; read-only.
+
+    max_size: ClassVar[int]
+    _pipe: IO[bytes] | socket | None
+
+    @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
+    def _loop(self) -> AbstractEventLoop | None: ...
+    @property
+    def _protocol(self) -> BaseProtocol | None: ...
+    @property
+    def _closing(self) -> bool: ...
+    @property
+    def _paused(self) -> bool: ...
+    @property
+    def _conn_lost(self) -> int: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _high_water(self) -> int: ...
+    @property
+    def _low_water(self) -> int: ...
+    @property
+    def _fileno(self) -> int: ...
+
+@final
+class WritePipeTransport(transports._FlowControlMixin, asyncio.WriteTransport):
+    """The writing end of a pipe, as asyncio.WriteTransport. Made by the loop."""
+
+    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:  # type: ignore[override]
+        """Write bytes, a bytearray or a memoryview, at once or when the pipe takes more; never blocks.
+
+        Raises AssertionError for other types. Source: asyncio.WriteTransport.write.
+        """
+
+    def write_eof(self) -> None:
+        """Close after what waits was written; connection_lost(None) follows. Source: asyncio.WriteTransport.write_eof."""
+
+    def can_write_eof(self) -> Literal[True]:
+        """True: the end of the pipe is the end of its data."""
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be sent, after an attempt to send them."""
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The water marks (low, high), in bytes."""
+
+    def set_write_buffer_limits(self, high: float | None = None, low: float | None = None) -> None:
+        """Set the water marks, in bytes: above high the protocol's pause_writing() is called, at low or below resume_writing().
+
+        Raises ValueError unless high >= low >= 0. Source: asyncio.WriteTransport.set_write_buffer_limits.
+        """
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Information about the connection, as asyncio.BaseTransport.get_extra_info names it."""
+
+    def get_protocol(self) -> BaseProtocol:
+        """The protocol; None after the connection was lost."""
+
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+        """Hand the connection to another protocol, from the next callback on."""
+
+    def is_closing(self) -> bool:
+        """Whether the transport is closed or about to be."""
+
+    def close(self) -> None:
+        """Close after what waits was written; connection_lost(None) follows. Source: asyncio.BaseTransport.close."""
+
+    def abort(self) -> None:
+        """Close at once; what waits is lost. connection_lost(None) follows. Source: asyncio.WriteTransport.abort."""
+
+    def _start_reading(self, waiter: asyncio.Future[None] | None, /) -> None:
+        """Read from now on, and wake the waiter if it is not None."""
+
+    def _read_ready(self) -> None:
+        """The descriptor is readable."""
+
+    def _write_ready(self) -> None:
+        """The descriptor is writable."""
+
+    def _call_connection_lost(self, exc: BaseException | None, /) -> None:
+        """Tell the protocol that the connection is lost, and close the descriptor."""
+
+    # asyncio's private attributes; read-only.
+
+    _pipe: IO[bytes] | socket | None
+
+    @property
+    def _extra(self) -> dict[str, Any]: ...
+    @property
+    def _loop(self) -> AbstractEventLoop | None: ...
+    @property
+    def _protocol(self) -> BaseProtocol | None: ...
+    @property
+    def _closing(self) -> bool: ...
+    @property
+    def _paused(self) -> bool: ...
+    @property
+    def _conn_lost(self) -> int: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _high_water(self) -> int: ...
+    @property
+    def _low_water(self) -> int: ...
+    @property
+    def _fileno(self) -> int: ...
 
 @disjoint_base
 class LoopCore:
@@ -192,6 +611,51 @@ class LoopCore:
     def get_debug(self) -> bool:
         """Whether the loop is in debug mode."""
 
+    # Calls on sockets: each gives a coroutine.
+
+    def sock_recv(self, sock: socket, n: int) -> SockCall[bytes]:
+        """Receive up to *n* bytes from a non-blocking socket; b'' is the end of the stream. A coroutine.
+
+        A cancelled call has received nothing. Source: asyncio.AbstractEventLoop.sock_recv.
+        """
+
+    def sock_recv_into(self, sock: socket, buf: WriteableBuffer) -> SockCall[int]:
+        """Receive into a writable buffer; the number of bytes. A coroutine.
+
+        A cancelled call has received nothing. Source: asyncio.AbstractEventLoop.sock_recv_into.
+        """
+
+    def sock_recvfrom(self, sock: socket, bufsize: int) -> SockCall[tuple[bytes, Any]]:
+        """Receive a datagram of up to *bufsize* bytes: (data, address). A coroutine.
+
+        Source: asyncio.AbstractEventLoop.sock_recvfrom.
+        """
+
+    def sock_recvfrom_into(
+        self, sock: socket, buf: WriteableBuffer, nbytes: int = 0
+    ) -> SockCall[tuple[int, Any]]:
+        """Receive a datagram of up to *nbytes* bytes (0: as many as fit) into a writable buffer: (number of bytes, address).
+        A coroutine. Source: asyncio.AbstractEventLoop.sock_recvfrom_into.
+        """
+
+    def sock_sendall(self, sock: socket, data: ReadableBuffer) -> SockCall[None]:
+        """Send all of a bytes-like object. A coroutine.
+
+        After an error or a cancellation nobody knows how much was sent. Source: asyncio.AbstractEventLoop.sock_sendall.
+        """
+
+    def sock_sendto(self, sock: socket, data: ReadableBuffer, address: Any) -> SockCall[int]:
+        """Send a datagram to *address*; the number of bytes. A coroutine.
+
+        Source: asyncio.AbstractEventLoop.sock_sendto.
+        """
+
+    def sock_accept(self, sock: socket) -> SockCall[tuple[socket, Any]]:
+        """Accept a connection of a listening, non-blocking socket: (connection, address). A coroutine.
+
+        The connection is a non-blocking socket. Source: asyncio.AbstractEventLoop.sock_accept.
+        """
+
     # asyncio's private attributes and methods.
 
     _closed: bool
@@ -280,6 +744,85 @@ class LoopCore:
     def _reactor_fileno(self) -> int:
         """The descriptor of the kernel object that the loop waits on, or -1."""
 
+    # For the Python half: sockets and transports.
+
+    def _sock_writable(self, sock: socket, /) -> SockCall[None]:
+        """Wait until the socket is writable. A coroutine."""
+
+    def _sock_send_range(
+        self, sock: socket, file: int, offset: int, count: int, /
+    ) -> SockCall[int]:
+        """Send *count* bytes (0: all) of an open file from *offset* on by sendfile(2); the number of bytes. A coroutine."""
+
+    def _new_socket_transport(
+        self,
+        sock: socket,
+        fd: int,
+        protocol: BaseProtocol,
+        waiter: asyncio.Future[None] | None,
+        extra: dict[str, Any],
+        server: AbstractServer | None,
+    ) -> SocketTransport:
+        """A transport over a non-blocking stream socket; *extra* is its complete extra information."""
+
+    def _new_datagram_transport(
+        self,
+        sock: socket,
+        numbers: tuple[int, int],
+        protocol: BaseProtocol,
+        address: object,
+        waiter: asyncio.Future[None] | None,
+        extra: dict[str, Any],
+    ) -> DatagramTransport:
+        """A transport over a non-blocking datagram socket; *numbers* are its descriptor and family, *extra* is complete."""
+
+    def _new_read_pipe_transport(
+        self,
+        pipe: IO[bytes] | socket,
+        fd: int,
+        protocol: BaseProtocol,
+        waiter: asyncio.Future[None] | None,
+        extra: dict[str, Any],
+    ) -> ReadPipeTransport:
+        """A transport that reads from a non-blocking pipe; *extra* is its complete extra information."""
+
+    def _new_write_pipe_transport(
+        self,
+        pipe: IO[bytes] | socket,
+        numbers: tuple[int, bool],
+        protocol: BaseProtocol,
+        waiter: asyncio.Future[None] | None,
+        extra: dict[str, Any],
+    ) -> WritePipeTransport:
+        """A transport that writes to a non-blocking pipe; *numbers* are its descriptor and whether to watch for the reader's end,
+        *extra* is its complete extra information.
+        """
+
+    def _listen(
+        self,
+        protocol_factory: Callable[[], BaseProtocol],
+        sock: socket,
+        server: AbstractServer | None,
+        backlog: int,
+        numbers: tuple[int, int, int],
+    ) -> None:
+        """Accept connections of a listening socket, each with a protocol of the factory's."""
+
+    def _transport_of(self, fd: int) -> Any:
+        """The transport that has this descriptor, or None."""
+
+    def _transport_list(self) -> list[tuple[int, Any]]:
+        """All transports, by descriptor."""
+
+    def _lend_descriptor(self, fd: int, transport: object) -> None:
+        """Let others use a transport's descriptor for a while."""
+
+    def _return_descriptor(self, fd: int, transport: object) -> None:
+        """The descriptor is the transport's own again, unless it was closed meanwhile."""
+
+    def _write_now(self) -> None:
+        """Send what was written in this iteration now: before a fork, or before something else writes to the same descriptor."""
+
 def _at_exit(main_ident: int) -> None:
     """For `atexit`: stop the loops of all other threads, and wait a moment for those that are in a callback."""
 
@@ -294,6 +837,23 @@ def _set_up(
     task_wakeup: object,
 ) -> None:
     """Take what the native half needs from asyncio: called once by `_cold`, before the first loop."""
+
+def _set_up_transports(
+    cold: ModuleType,
+    bases: tuple[tuple[type, ...], ...],
+    datagram_header: int,
+    buffered_protocol: type[asyncio.BufferedProtocol],
+    server_takes_transport: bool,
+) -> None:
+    """Make the transport types over asyncio's own classes: called once by `_transports`, before the first loop."""
+
+def _set_up_sockets(
+    cold: ModuleType,
+    socket: type[socket],
+    invalid_state: type[asyncio.InvalidStateError],
+    fileno: Callable[[], int],
+) -> None:
+    """Take what the `sock_*` calls need of the standard library: called once by `_sockets`, before the first loop."""
 
 def _adopt(class_: type) -> None:
     """Put the raw methods on the class PyLoop itself, where the interpreter's specialised calls find them."""
