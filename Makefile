@@ -64,6 +64,7 @@ run: build $(VENV)/.bench ## build, serve a web application under load on each l
 
 bench: build $(VENV)/.bench ## the whole benchmark suite; writes its tables and plots
 	@$(PY) benchmarks/pyloop/run_all.py $(BENCH_ARGS)
+	$(PY) benchmarks/pyloop/bench_io.py --bars --page benchmarks/pyloop/IO_RESULTS.md
 
 # ---- tests --------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cli
 import io_cases
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show(suite)
     if options.json:
         results.write(suite, options.json)
+    if options.page:
+        options.page.write_text(_page(suite, bars=options.bars))
     return _status(options, suite, baseline)
 
 
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     cells.add_argument("--size", metavar="BYTES", help="such as 64,1024,102400")
     cells.add_argument("--writes", type=int, metavar="N", help="writes per response (default: 1)")
     made.add_argument("--seconds", type=float, metavar="S", help="how long a round counts requests")
+    made.add_argument("--page", metavar="FILE", type=Path, help="write a Markdown page too")
     made.add_argument("--bars", action="store_true", help="run what the bars need, and judge it")
     made.add_argument(
         "--strict", action="store_true", help="with --bars: exit status 4 if one is missed"
@@ -125,6 +129,25 @@ def _show(suite: Suite) -> None:
     print(io_tables.show(suite))
     for line in report.failures(suite):
         print(f"left out: {line}")
+
+
+def _page(suite: Suite, *, bars: bool) -> str:
+    parts = [
+        "<!-- Written by bench_io.py --page from measured results; do not edit by hand. -->",
+        "# Sockets under load",
+        "\n".join(f"- {line}" for line in report.heading(suite)),
+        "Server and client have a core each. A cell is the median of the rounds ± half the "
+        "interquartile range in per cent; \"of X\" is PyLoop's figure as a share of X's in the same "
+        "run. The floor is a raw epoll server.",
+    ]
+    if bars:
+        judged = io_targets.evaluate(suite.results)
+        parts += ["## The bars", io_targets.show(judged, markdown=True)]
+    parts.append(io_tables.show_markdown(suite))
+    missing = report.failures(suite)
+    if missing:
+        parts.append("Left out:\n\n" + "\n".join(f"- {line}" for line in missing))
+    return "\n\n".join(parts) + "\n"
 
 
 def _status(options: argparse.Namespace, suite: Suite, baseline: Suite | None) -> int:

@@ -26,12 +26,28 @@ _ANNOUNCED = (
 )
 
 
+Table = tuple[str, report.Row, list[report.Row]]
+
+
 def show(suite: Suite) -> str:
-    """Every table that has a row."""
+    """Every table that has a row, as text."""
+    return "\n\n".join(
+        f"{title}\n{report.text_table(head, rows)}" for title, head, rows in _tables(suite)
+    )
+
+
+def show_markdown(suite: Suite) -> str:
+    """The same as Markdown."""
+    return "\n\n".join(
+        f"## {title}\n\n{report.markdown_table(head, rows)}" for title, head, rows in _tables(suite)
+    )
+
+
+def _tables(suite: Suite) -> list[Table]:
     results = [_without_absent(result) for result in suite.results]
     parts = [_table(title, metric, results) for title, metric in _ANNOUNCED]
     parts.append(_latencies(results))
-    return "\n\n".join(part for part in parts if part)
+    return [part for part in parts if part[2]]
 
 
 def is_absent(result: CaseResult, loop: str) -> bool:
@@ -40,28 +56,24 @@ def is_absent(result: CaseResult, loop: str) -> bool:
     return samples is not None and (samples.error or "").startswith(_ABSENT)
 
 
-def _table(title: str, metric: Metric, results: Sequence[CaseResult]) -> str:
+def _table(title: str, metric: Metric, results: Sequence[CaseResult]) -> Table:
     rows = [
         CaseResult(dataclasses.replace(result.case, metrics=(metric,)), result.loops)
         for result in results
         if metric in result.case.metrics
     ]
-    if not rows:
-        return ""
     head, cells = report.table(rows)
-    return f"{title}\n{report.text_table(head, cells)}"
+    return title, head, cells
 
 
-def _latencies(results: Sequence[CaseResult]) -> str:
+def _latencies(results: Sequence[CaseResult]) -> Table:
     """One row a case; a cell has the four quantiles of a loop."""
     rows = [result for result in results if io_cases.LATENCIES[0] in result.case.metrics]
-    if not rows:
-        return ""
     keys = report.columns(rows)
     head = ["work", *(KINDS[key].title for key in keys)]
     cells = [[row.case.title, *(_quantiles(row, key) for key in keys)] for row in rows]
     title = f"Latency, us: {' / '.join(metric.title for metric in io_cases.LATENCIES)}"
-    return f"{title}\n{report.text_table(head, cells)}"
+    return title, head, cells
 
 
 def _quantiles(result: CaseResult, key: str) -> str:

@@ -103,10 +103,10 @@ def evaluate(results: Sequence[CaseResult]) -> list[IoBar]:
     return [*bars, _memory(by_id.get("idle"))]
 
 
-def show(bars: Sequence[IoBar]) -> str:
+def show(bars: Sequence[IoBar], *, markdown: bool = False) -> str:
     """The table, and how many bars were met."""
-    rows = [bar.cells() for bar in bars]
-    return f"{report.text_table(HEAD, rows)}\n\n{targets.summary(bars)}"
+    table = report.markdown_table if markdown else report.text_table
+    return f"{table(HEAD, [bar.cells() for bar in bars])}\n\n{targets.summary(bars)}"
 
 
 def _share(
