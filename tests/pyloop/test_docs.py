@@ -155,6 +155,12 @@ def _rows() -> dict[str, str]:
     table = _section("ARCHITECTURE.md", "The table: native, override or inherited")
     for names, kind, why in re.findall(r"^\| (`.*?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE):
         assert why.strip()
+        if kind.endswith(" (Linux)"):
+            kind = kind.removesuffix(" (Linux)")
+            if sys.platform != "linux":
+                if kind == "native":
+                    continue
+                kind = "inherited"
         until = re.fullmatch(r"override \(to 3\.(\d+)\)", kind)
         if until:
             kind = "override" if sys.version_info < (3, int(until[1]) + 1) else "inherited"
@@ -194,3 +200,21 @@ def test_the_table_of_the_loop_is_complete() -> None:
         if not name.startswith("__") or name in ("__init__", "__setattr__", "__delattr__")
     }
     assert sorted((public | own) - set(_rows())) == []
+
+
+def test_nothing_that_happens_once_per_message_is_inherited() -> None:
+    made = {"socket", "datagram", "read_pipe", "write_pipe"}
+    hooks = {f"_make_{kind}_transport" for kind in made} | {"_start_serving"}
+    calls = {name for name in dir(PyLoop) if name.startswith("sock_")} - {"sock_sendfile"}
+    assert len(calls) == 8
+    assert {name for name in hooks | calls if _kind(name) == "inherited"} == set()
+    native = {"SocketTransport", "DatagramTransport", "ReadPipeTransport", "WritePipeTransport"}
+    for name in native:
+        cls = getattr(_native, name)
+        work = {"write", "sendto", "_read_ready", "_write_ready", "pause_reading", "close"}
+        mine = {name for name in work if isinstance(vars(cls).get(name), MethodDescriptorType)}
+        assert mine >= {"_read_ready", "_write_ready", "close"} and mine & {
+            "write",
+            "sendto",
+            "pause_reading",
+        }

@@ -95,6 +95,7 @@ impl LoopCore {
         // SAFETY: every caller is attached.
         let py = unsafe { Python::assume_attached() };
         self.check_fork(py)?;
+        self.count_pass();
         let ready = self.ready.with(|q| !q.is_empty());
         if !ready || self.reactor.with(|r| r.as_ref().is_some_and(|r| r.watched() != 0)) {
             let timeout = if ready || self.is_stopping() { Some(0) } else { self.until_deadline() };
@@ -107,10 +108,16 @@ impl LoopCore {
         self.end_iteration(result)
     }
 
+    /// One more pass: what was known of a descriptor in the last one is old.
+    #[inline(always)]
+    fn count_pass(&self) {
+        // Only the loop's thread writes it.
+        self.passes.store(self.passes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
     /// Sends what the callbacks have written, also when an exception leaves the loop.
     #[inline(always)]
     fn end_iteration(&self, result: Raises<()>) -> Raises<()> {
-        self.running.set(std::ptr::null_mut());
         match result {
             Ok(()) => self.write_now(),
             Err(Raised) => self.end_by_exception(),
@@ -213,7 +220,6 @@ impl LoopCore {
 
     /// Turns the events of the last wait into ready entries. No user code yet.
     fn dispatch(&self, py: Python<'_>, count: usize) -> Raises<()> {
-        self.waits.fetch_add(1, Ordering::Relaxed);
         let mut stale = false;
         let mut waiting = Vec::new();
         for index in 0..count {
@@ -357,15 +363,20 @@ impl LoopCore {
             }
             if !(*h).is_private() {
                 (*h).track();
+                // Here, and not in `run_shared`, which any thread may come to.
+                let outer = self.running.replace((*h).context());
                 let result = self.run_shared(slf, h);
+                self.running.set(outer);
                 ffi::Py_DECREF(h.cast());
                 return result;
             }
             // Nobody else can see this handle: empty it, and free its shell before the call, which may want it again.
             let mut call = (*h).take_call();
-            self.running.set(call.context);
             retire(h);
-            let result = match call.run() {
+            let outer = self.running.replace(call.context);
+            let ran = call.run();
+            self.running.set(outer);
+            let result = match ran {
                 Ok(()) => Ok(()),
                 Err(Raised) => self.report_call(slf, &call),
             };
@@ -377,8 +388,6 @@ impl LoopCore {
     /// Runs what a transport or listener does for its ready descriptor, and takes over the reference.
     #[inline(always)]
     fn run_watcher(&self, slf: Obj, o: Obj) -> Raises<()> {
-        // Each transport tells its own.
-        self.running.set(std::ptr::null_mut());
         // SAFETY: attached; the reference is ours, and keeps it alive for the call.
         unsafe {
             let result = match watcher::run(o) {
@@ -397,7 +406,7 @@ impl LoopCore {
         unsafe {
             let mut stack = [std::ptr::null_mut(), entry.argument];
             let count = usize::from(!entry.argument.is_null());
-            self.running.set(entry.context);
+            let outer = self.running.replace(entry.context);
             let mut failed = ffi::PyContext_Enter(entry.context) != 0;
             if !failed {
                 let result = ffi::PyObject_Vectorcall(
@@ -409,6 +418,7 @@ impl LoopCore {
                 failed = ffi::PyContext_Exit(entry.context) != 0 || result.is_null();
                 ffi::Py_XDECREF(result);
             }
+            self.running.set(outer);
             if failed {
                 return self.report(slf, |core| core.handle_of(slf, entry));
             }
@@ -425,7 +435,6 @@ impl LoopCore {
         // SAFETY: the caller's promise; the call holds references of its own.
         unsafe {
             let mut call = (*h).share_call();
-            self.running.set(call.context);
             let result = match call.run() {
                 Ok(()) => Ok(()),
                 Err(Raised) => self.report(slf, |_| Ok(new_ref(h.cast()))),
@@ -438,7 +447,6 @@ impl LoopCore {
     /// Runs an `asyncio.Handle` made in Python, which reports its own exceptions.
     #[cold]
     fn run_foreign(&self, slf: Obj, entry: Entry) -> Raises<()> {
-        self.running.set(std::ptr::null_mut());
         // SAFETY: attached; the entry's reference is ours.
         unsafe {
             let handle = Owned::from_new(entry.callable)?;
@@ -582,7 +590,7 @@ impl LoopCore {
         fetch(py, core.check_fork(py))?;
         let nanos = timeout.and_then(clock::sleep_nanos);
         let count = fetch(py, core.wait(py, nanos))?;
-        core.waits.fetch_add(1, Ordering::Relaxed);
+        core.count_pass();
         let mut waiting = Vec::new();
         // Other threads push straight to asyncio's deque in stock mode; in plain mode the next iteration looks.
         let ready = (0..count)

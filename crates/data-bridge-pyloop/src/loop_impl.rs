@@ -67,9 +67,10 @@ pub struct LoopCore {
     pub(crate) transports: LoopCell<Shared>,
     /// Room for one receive, of all transports.
     pub(crate) read_room: LoopCell<Option<Box<[MaybeUninit<u8>]>>>,
-    /// How often the loop has looked for events.
-    pub(crate) waits: AtomicU32,
-    /// The context of the callback that is running, borrowed from it; null between callbacks and where that is not known.
+    /// The number of the iteration.
+    pub(crate) passes: AtomicU32,
+    /// The context of the callback that is running, borrowed from its call, which puts the outer one back as soon as it has
+    /// returned; null between callbacks and where that is not known.
     pub(crate) running: LoopCell<Obj>,
     /// Whether callbacks run, so that writes may wait for the end of the iteration.
     pub(crate) gathering: AtomicBool,
@@ -237,7 +238,7 @@ impl LoopCore {
             }),
             transports: LoopCell::new(Shared::default()),
             read_room: LoopCell::new(None),
-            waits: AtomicU32::new(0),
+            passes: AtomicU32::new(0),
             running: LoopCell::new(null),
             gathering: AtomicBool::new(false),
             owner: AtomicUsize::new(0),

@@ -145,6 +145,19 @@ pub fn is_stream(fd: RawFd) -> bool {
     rustix::net::sockopt::socket_type(borrow(fd)) == Ok(rustix::net::SocketType::STREAM)
 }
 
+/// Whether a socket's protocol is TCP (SO_PROTOCOL of socket(7)); false where the system does not tell.
+pub fn is_tcp(fd: RawFd) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        rustix::net::sockopt::socket_protocol(borrow(fd)) == Ok(Some(rustix::net::ipproto::TCP))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        _ = fd;
+        false
+    }
+}
+
 /// write(2); returns how many bytes the kernel took.
 #[inline]
 pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {

@@ -98,6 +98,7 @@ impl LoopCore {
         let own = unsafe { new_ref(handle.as_ptr()) };
         let set = self.reactor.with(|r| r.as_mut().map(|r| r.set(fd, direction, own)));
         match set {
+            // SAFETY: the reactor's reference, now ours, keeps it alive.
             Some(Ok(Some(old))) if unsafe { SockWatch::is(old) } => {
                 // SAFETY: attached, outside every cell; the reactor's reference, now ours.
                 fetch(py, unsafe { self.displaced(fd, direction, old) })

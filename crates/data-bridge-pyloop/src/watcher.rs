@@ -8,6 +8,7 @@ use std::ptr::null_mut;
 use pyo3::ffi;
 
 use crate::handle::new_handle;
+use crate::loop_impl::LoopCore;
 use crate::py::call::{attribute, in_context};
 use crate::py::names;
 use crate::py::object::{checked, new_ref, Obj, Raises};
@@ -57,9 +58,7 @@ pub unsafe fn run(o: Obj) -> Raises<()> {
         if pending & READ != 0 && base::still_reads(t) {
             let context = new_ref((*t).read_context);
             let kind = (*t).kind;
-            base::core(t).running.set(context);
-            result = in_context(context, || (kind.read_ready)(t));
-            ffi::Py_DECREF(context);
+            result = run_in(t, context, kind.read_ready);
         }
         if pending & WRITE != 0 && result.is_ok() && !(*t).owner.is_null() {
             let kind = (*t).kind;
@@ -67,13 +66,32 @@ pub unsafe fn run(o: Obj) -> Raises<()> {
             result = if context.is_null() {
                 (kind.write_ready)(t)
             } else {
-                new_ref(context);
-                base::core(t).running.set(context);
-                let result = in_context(context, || (kind.write_ready)(t));
-                ffi::Py_DECREF(context);
-                result
+                run_in(t, new_ref(context), kind.write_ready)
             };
         }
+        result
+    }
+}
+
+/// Runs one direction of a transport in a context, whose reference it takes over.
+///
+/// # Safety
+/// As [`run`]; the transport has its loop.
+#[inline(always)]
+unsafe fn run_in(
+    t: *mut Base,
+    context: Obj,
+    ready: unsafe fn(*mut Base) -> Raises<()>,
+) -> Raises<()> {
+    // SAFETY: the caller's promise; the loop is held, for the connection may end meanwhile.
+    unsafe {
+        let owner = new_ref((*t).owner);
+        let running = &LoopCore::from_ptr(owner).running;
+        let outer = running.replace(context);
+        let result = in_context(context, || ready(t));
+        running.set(outer);
+        ffi::Py_DECREF(context);
+        ffi::Py_DECREF(owner);
         result
     }
 }

@@ -40,8 +40,13 @@ if TYPE_CHECKING:
         def _check_running(self) -> None: ...
         def _check_thread(self) -> None: ...
         def _close_self_pipe(self) -> None: ...
+        async def _ensure_resolved(self, address: Any, **hints: Any) -> list[Any]: ...
+        def _make_datagram_transport(self, *args: Any) -> asyncio.DatagramTransport: ...
         def _make_self_pipe(self) -> None: ...
+        def _make_socket_transport(self, *args: Any, **kw: Any) -> asyncio.Transport: ...
+        async def _make_subprocess_transport(self, *args: Any, **kw: Any) -> asyncio.Transport: ...
         def _set_coroutine_origin_tracking(self, enabled: bool) -> None: ...
+        def _start_serving(self, *args: Any, **kw: Any) -> None: ...
 
         if sys.version_info >= (3, 13):
 
@@ -164,7 +169,7 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
                 sock, protocol, waiter, extra=extra, server=server
             )
         extra = _transports.extra_of(sock, extra)
-        base_events._set_nodelay(sock)
+        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
         return self._new_socket_transport(sock, sock.fileno(), protocol, waiter, extra, server)
 
     def _make_ssl_transport(
@@ -178,14 +183,14 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         server_hostname: str | None = None,
         extra: dict[str, object] | None = None,
         server: asyncio.AbstractServer | None = None,
-        **timeouts: float,
+        **timeouts: Any,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(rawsock)
         ssl_protocol = sslproto.SSLProtocol(
             self,
             protocol,
             sslcontext,
-            waiter,
+            waiter,  # type: ignore[arg-type]
             server_side,
             server_hostname,
             **timeouts,

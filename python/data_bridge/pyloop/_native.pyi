@@ -119,11 +119,14 @@ class SockCall(Coroutine[Any, Any, _T_co]):
         val: object = None,
         tb: TracebackType | None = None,
         /,
-    ) -> Any:  # type: ignore[override]
+    ) -> Any:
         """End the call with an exception."""
 
     def close(self) -> None:
         """End the call; nothing more is received or sent."""
+
+    __name__: str
+    __qualname__: str
 
     def __await__(self) -> Generator[Any, Any, _T_co]: ...
     def __iter__(self) -> Self: ...
@@ -145,14 +148,14 @@ class SockCall(Coroutine[Any, Any, _T_co]):
 class SocketTransport(transports._FlowControlMixin):
     """A connected TCP or Unix stream socket, as asyncio.Transport. Made by the loop."""
 
-    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:  # type: ignore[override]
+    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:
         """Send bytes, a bytearray or a memoryview; never blocks.
 
         What is written in a callback leaves at the latest at the end of the loop's iteration. Raises TypeError for other types,
         RuntimeError after write_eof(). Source: asyncio.WriteTransport.write.
         """
 
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]], /) -> None:  # type: ignore[override]
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]], /) -> None:
         """Send an iterable of bytes-like objects, in one system call where that is possible."""
 
     def write_eof(self) -> None:
@@ -188,7 +191,7 @@ class SocketTransport(transports._FlowControlMixin):
     def get_protocol(self) -> BaseProtocol:
         """The protocol; None after the connection was lost."""
 
-    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:
         """Hand the connection to another protocol, from the next callback on."""
 
     def is_closing(self) -> bool:
@@ -246,7 +249,7 @@ class SocketTransport(transports._FlowControlMixin):
     @property
     def _low_water(self) -> int: ...
     @property
-    def _sock(self) -> socket | None: ...
+    def _sock(self) -> Any: ...
     @property
     def _sock_fd(self) -> int: ...
     @property
@@ -296,7 +299,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
     def get_protocol(self) -> BaseProtocol:
         """The protocol; None after the connection was lost."""
 
-    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:
         """Hand the connection to another protocol, from the next callback on."""
 
     def is_closing(self) -> bool:
@@ -346,7 +349,7 @@ class DatagramTransport(transports._FlowControlMixin, asyncio.DatagramTransport)
     @property
     def _low_water(self) -> int: ...
     @property
-    def _sock(self) -> socket | None: ...
+    def _sock(self) -> Any: ...
     @property
     def _sock_fd(self) -> int: ...
     @property
@@ -373,7 +376,7 @@ class ReadPipeTransport(asyncio.ReadTransport):
     def get_protocol(self) -> BaseProtocol:
         """The protocol; None after the connection was lost."""
 
-    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:
         """Hand the connection to another protocol, from the next callback on."""
 
     def is_closing(self) -> bool:
@@ -424,7 +427,7 @@ class ReadPipeTransport(asyncio.ReadTransport):
 class WritePipeTransport(transports._FlowControlMixin, asyncio.WriteTransport):
     """The writing end of a pipe, as asyncio.WriteTransport. Made by the loop."""
 
-    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:  # type: ignore[override]
+    def write(self, data: bytes | bytearray | memoryview[Any], /) -> None:
         """Write bytes, a bytearray or a memoryview, at once or when the pipe takes more; never blocks.
 
         Raises AssertionError for other types. Source: asyncio.WriteTransport.write.
@@ -454,7 +457,7 @@ class WritePipeTransport(transports._FlowControlMixin, asyncio.WriteTransport):
     def get_protocol(self) -> BaseProtocol:
         """The protocol; None after the connection was lost."""
 
-    def set_protocol(self, protocol: BaseProtocol, /) -> None:  # type: ignore[override]
+    def set_protocol(self, protocol: BaseProtocol, /) -> None:
         """Hand the connection to another protocol, from the next callback on."""
 
     def is_closing(self) -> bool:

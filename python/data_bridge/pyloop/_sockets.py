@@ -1,4 +1,4 @@
-"""The cold half of the ``sock_*`` calls: what happens once per process, in debug mode, or when something is wrong.
+"""The cold half of the ``sock_*`` calls: once per process, in debug mode, or when something is wrong.
 
 Owns asyncio's checks of a socket, the texts of wrong calls, the warning of a call that was never
 awaited, and what an error of sendfile(2) means.
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from . import _native
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ._loop import PyLoop
 
 
@@ -38,15 +40,15 @@ def is_plain() -> bool:
 
 
 def origin() -> tuple[tuple[str, int, str], ...] | None:
-    """Where the call is being made, as ``cr_origin`` of a coroutine says it; None if nobody wants to know."""
+    """Where the call is being made, as a coroutine's ``cr_origin``; None if nobody wants to know."""
     depth = sys.get_coroutine_origin_tracking_depth()
     if depth == 0:
         return None
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     found: list[tuple[str, int, str]] = []
     while frame is not None and len(found) < depth:
         found.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return tuple(found)
 
 
@@ -56,7 +58,7 @@ def warn_unawaited(call: Any) -> None:
 
 
 def file_to_send(file: Any, count: int | None) -> int | None:
-    """The descriptor of a file that sendfile(2) may take; None if it is empty. As ``_sock_sendfile_native``."""
+    """The descriptor of a file for sendfile(2); None if it is empty. As ``_sock_sendfile_native``."""
     if not hasattr(unix_events.os, "sendfile"):  # type: ignore[attr-defined]
         raise exceptions.SendfileNotAvailableError("os.sendfile() is not available")
     try:

@@ -1,4 +1,4 @@
-"""The cold half of the native transports: what happens once per connection at most, or only when something goes wrong.
+"""The cold half of the native transports: what happens once per connection, or when something is wrong.
 
 Owns the reports of failed callbacks, the debug log, the extra information of accepted connections,
 and the one-time making of the native types over asyncio's own classes.
@@ -87,7 +87,7 @@ def water_marks(high: float | None = None, low: float | None = None) -> tuple[in
 
 def finalize_transport(transport: Any) -> None:
     """Warn of a transport that was never closed; the native half closes its descriptor."""
-    warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport)
+    warnings.warn(f"unclosed transport {transport!r}", ResourceWarning, source=transport)  # noqa: B028 - as asyncio
 
 
 def extra_information(
@@ -99,7 +99,7 @@ def extra_information(
         sock.close()
     return {
         "peername": peername,
-        "socket": trsock.TransportSocket(sock),  # type: ignore[attr-defined]
+        "socket": trsock.TransportSocket(sock),
         "sockname": sockname,
     }
 
@@ -115,7 +115,7 @@ def extra_of(sock: socket.socket, extra: dict[str, object] | None) -> dict[str, 
     """Complete the extra information of a socket, as ``_SelectorTransport.__init__`` does."""
     if extra is None:
         extra = {}
-    extra["socket"] = trsock.TransportSocket(sock)  # type: ignore[attr-defined]
+    extra["socket"] = trsock.TransportSocket(sock)
     try:
         extra["sockname"] = sock.getsockname()
     except OSError:
@@ -187,7 +187,7 @@ def accept_exhausted(listener: Any, exception: BaseException) -> None:
         {
             "message": "socket.accept() out of system resource",
             "exception": exception,
-            "socket": trsock.TransportSocket(sock),  # type: ignore[attr-defined]
+            "socket": trsock.TransportSocket(sock),
         }
     )
     loop.call_later(constants.ACCEPT_RETRY_DELAY, _accept_again, listener)
@@ -202,7 +202,7 @@ def _accept_again(listener: Any) -> None:
 
 def _before_fork() -> None:
     """Send what the running loop's callbacks have written: the child must not send it again."""
-    loop = events._get_running_loop()
+    loop: Any = events._get_running_loop()
     if isinstance(loop, _native.LoopCore):
         loop._write_now()
 
@@ -210,7 +210,7 @@ def _before_fork() -> None:
 def set_up() -> None:
     """Make the native transport types; once, before the first loop."""
     selector_transport = selector_events._SelectorTransport  # type: ignore[attr-defined]
-    flow_control = transports._FlowControlMixin  # type: ignore[attr-defined]
+    flow_control = transports._FlowControlMixin
     attach = inspect.signature(base_events.Server._attach)  # type: ignore[attr-defined]
     _native._set_up_transports(
         cold=sys.modules[__name__],
@@ -224,15 +224,16 @@ def set_up() -> None:
         buffered_protocol=protocols.BufferedProtocol,
         server_takes_transport=len(attach.parameters) > 1,
     )
-    stream = _native.SocketTransport
+    stream: Any = _native.SocketTransport
     stream.__repr__ = selector_transport.__repr__
     stream.max_size = selector_transport.max_size
     stream._start_tls_compatible = True
-    stream._sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
-    datagram = _native.DatagramTransport
+    stream._sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+    datagram: Any = _native.DatagramTransport
     datagram.__repr__ = selector_transport.__repr__
     datagram.max_size = selector_transport.max_size
-    read_pipe, write_pipe = _native.ReadPipeTransport, _native.WritePipeTransport
+    read_pipe: Any = _native.ReadPipeTransport
+    write_pipe: Any = _native.WritePipeTransport
     read_pipe.__repr__ = unix_events._UnixReadPipeTransport.__repr__  # type: ignore[attr-defined]
     read_pipe.max_size = unix_events._UnixReadPipeTransport.max_size  # type: ignore[attr-defined]
     write_pipe.__repr__ = unix_events._UnixWritePipeTransport.__repr__  # type: ignore[attr-defined]

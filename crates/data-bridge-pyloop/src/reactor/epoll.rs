@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
-use super::{Poll, ONCE, READ, WRITE};
+use super::{Poll, EDGE, LASTING, READ, WRITE};
 use crate::sys::{self, EpollEvent, EpollFlags};
 
 const WAKE: u64 = u64::MAX;
@@ -61,12 +61,19 @@ impl Poll for Poller {
     }
 }
 
+/// What stays to be heard of after a receive that left nothing: and, with urgent data, a receive may leave something.
+const LASTS: EpollFlags =
+    EpollFlags::RDHUP.union(EpollFlags::HUP).union(EpollFlags::ERR).union(EpollFlags::PRI);
+
 fn flags(interest: u8) -> EpollFlags {
     let mut flags = EpollFlags::empty();
     flags.set(EpollFlags::IN, interest & READ != 0);
     flags.set(EpollFlags::OUT, interest & WRITE != 0);
-    // "the file descriptor is disabled ... no other events will be reported" until EPOLL_CTL_MOD, which also looks at what is ready.
-    flags.set(EpollFlags::ONESHOT, interest & ONCE != 0);
+    // With edges it must be known what will not come again. EPOLL_CTL_MOD looks anew at what is ready.
+    flags.set(EpollFlags::ET, interest & EDGE != 0 && interest != EDGE);
+    flags.set(EpollFlags::RDHUP | EpollFlags::PRI, interest & (EDGE | READ) == EDGE | READ);
+    // Errors are told even to those who wait for nothing, but only once.
+    flags.set(EpollFlags::ONESHOT, interest == EDGE);
     flags
 }
 
@@ -105,8 +112,11 @@ impl Events {
         if flags.intersects(!EpollFlags::OUT) {
             readiness |= READ;
         }
-        if flags.intersects(!EpollFlags::IN) {
+        if flags.intersects(!(EpollFlags::IN | EpollFlags::RDHUP | EpollFlags::PRI)) {
             readiness |= WRITE;
+        }
+        if flags.intersects(LASTS) {
+            readiness |= LASTING;
         }
         Some((token, readiness))
     }

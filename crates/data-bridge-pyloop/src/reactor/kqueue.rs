@@ -18,7 +18,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{OwnedFd, RawFd};
 
-use super::{Poll, ONCE, READ, WRITE};
+use super::{Poll, EDGE, READ, WRITE};
 use crate::sys::{self, KernelEvent, KernelFilter, KernelFlags, UserDefinedFlags, UserFlags};
 
 /// Events fetched by one wait. xnu puts those it has handed out behind the rest, so all get their turn.
@@ -64,7 +64,7 @@ impl Poll for Poller {
     fn add(&self, fd: RawFd, token: u64, interest: u8) -> io::Result<()> {
         let mut added = 0;
         // "EV_ONESHOT: Causes the event to return only the first occurrence of the filter being triggered", and deletes it then.
-        let once = if interest & ONCE != 0 { KernelFlags::ONESHOT } else { KernelFlags::empty() };
+        let once = if interest & EDGE != 0 { KernelFlags::ONESHOT } else { KernelFlags::empty() };
         for direction in directions(interest) {
             if let Err(error) = self.change(fd, direction, KernelFlags::ADD | once, token) {
                 self.remove(fd, added);
@@ -76,7 +76,7 @@ impl Poll for Poller {
     }
 
     fn modify(&self, fd: RawFd, token: u64, interest: u8, registered: u8) -> io::Result<bool> {
-        if interest & ONCE != 0 {
+        if interest & EDGE != 0 {
             // What has told is gone, so there is nothing to ask.
             return self.add(fd, token, interest).map(|()| true);
         }

@@ -1,6 +1,6 @@
 //! Descriptors that somebody watches, and one wait for all of them.
 //!
-//! Contract: registrations are level-triggered; one that was made by `arm` tells once what is ready and then waits to be armed again.
+//! Contract: registrations are level-triggered; one that was made by `arm` is edge-triggered and is kept when nobody waits.
 //! An event may be spurious; an error or a hang-up wakes both directions, and a readable event never hides a writable one. A descriptor that was closed without being removed
 //! is forgotten by the kernel: its next registration is made anew. Events carry
 //! a generation, so that a descriptor number used again never receives its predecessor's.
@@ -19,12 +19,17 @@ mod kqueue;
 #[cfg(target_os = "macos")]
 pub use kqueue::{Events, Poller};
 
+#[cfg(test)]
+mod tests;
+
 /// Wish to read, as `selectors.EVENT_READ`.
 pub const READ: u8 = 1;
 /// Wish to write, as `selectors.EVENT_WRITE`.
 pub const WRITE: u8 = 2;
-/// Tell once, then nothing until armed again; with the directions that are armed.
-pub const ONCE: u8 = 4;
+/// Tell what becomes ready, not what is; with the directions that are armed.
+pub const EDGE: u8 = 4;
+/// Of an edge: it will not come again although something stays to be heard of, an end of the stream or an error.
+pub const LASTING: u8 = 8;
 
 /// What one kernel's poller must do. `token` is handed back with each event.
 ///
@@ -53,25 +58,27 @@ struct Watched<T> {
     /// What the kernel was told: may be more than there are callbacks, see [`Reactor::mute`].
     interest: u8,
     generation: u32,
+    /// What an edge-triggered registration still tells.
+    live: u8,
 }
 
 impl<T> Watched<T> {
     /// The directions that have a callback; of one that is armed, those that it waits for.
     fn wanted(&self) -> u8 {
-        if self.is_once() {
+        if self.is_edge() {
             return self.interest & (READ | WRITE);
         }
         directions(&self.callbacks)
     }
 
     /// Whether it was made by [`Reactor::arm`].
-    fn is_once(&self) -> bool {
-        self.interest & ONCE != 0
+    fn is_edge(&self) -> bool {
+        self.interest & EDGE != 0
     }
 
     /// Whether somebody waits for it: the loop must look then.
     fn counts(&self) -> usize {
-        usize::from(self.interest != ONCE)
+        usize::from(self.interest != EDGE)
     }
 }
 
@@ -123,12 +130,12 @@ impl<T: Copy + PartialEq> Reactor<T> {
         let index = fd as usize;
         let known =
             self.table.get(index).and_then(Option::as_ref).map(|w| (w.interest, w.generation));
-        let was_once = known.is_some_and(|(interest, _)| interest & ONCE != 0);
-        if was_once {
+        let was_edge = known.is_some_and(|(interest, _)| interest & EDGE != 0);
+        if was_edge {
             // Made anew: not every kernel lets a registration become level-triggered.
             self.poller.remove(fd, READ | WRITE);
         }
-        let known = known.filter(|_| !was_once);
+        let known = known.filter(|_| !was_edge);
         let registered = known.map_or(0, |(interest, _)| interest);
         let interest = registered | direction;
         let generation = match known {
@@ -149,10 +156,11 @@ impl<T: Copy + PartialEq> Reactor<T> {
         }
         let slot = &mut self.table[index];
         self.watched += 1 - slot.as_ref().map_or(0, Watched::counts);
-        let w = slot.get_or_insert(Watched { callbacks: [None; 2], interest, generation });
+        let new = Watched { callbacks: [None; 2], interest, generation, live: 0 };
+        let w = slot.get_or_insert(new);
         w.interest = interest;
         w.generation = generation;
-        let old = if was_once { w.callbacks[0].take() } else { None };
+        let old = if was_edge { w.callbacks[0].take() } else { None };
         Ok(w.callbacks[side(direction)].replace(callback).or(old))
     }
 
@@ -160,7 +168,7 @@ impl<T: Copy + PartialEq> Reactor<T> {
     #[inline]
     pub fn set_own(&mut self, fd: RawFd, direction: u8, callback: T) -> io::Result<Option<T>> {
         if let Some(Some(w)) = self.table.get_mut(fd as usize) {
-            if w.interest & (direction | ONCE) == direction {
+            if w.interest & (direction | EDGE) == direction {
                 return Ok(w.callbacks[side(direction)].replace(callback));
             }
         }
@@ -172,7 +180,7 @@ impl<T: Copy + PartialEq> Reactor<T> {
     #[inline]
     pub fn mute(&mut self, fd: RawFd, direction: u8) -> Option<T> {
         let w = self.table.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
-        if w.is_once() {
+        if w.is_edge() {
             return None;
         }
         w.callbacks[side(direction)].take()
@@ -184,9 +192,13 @@ impl<T: Copy + PartialEq> Reactor<T> {
         else {
             return;
         };
-        let Some(w) = slot.as_mut().filter(|w| !w.is_once()) else { return };
+        let Some(w) = slot.as_mut() else { return };
         let wanted = w.wanted();
-        if wanted == 0 {
+        if w.is_edge() {
+            // Nobody waits for what it told.
+            w.live = wanted;
+            drop(self.poller.modify(fd, token(w.generation, fd), w.interest, w.interest));
+        } else if wanted == 0 {
             self.poller.remove(fd, w.interest);
             *slot = None;
             self.watched -= 1;
@@ -197,19 +209,19 @@ impl<T: Copy + PartialEq> Reactor<T> {
         }
     }
 
-    /// Watches `fd` with one callback until something of `directions` is ready, once; what stood there before is returned.
+    /// Watches `fd` with one callback, which waits for `directions` now; what stood there before is returned.
     ///
-    /// The registration is kept when it has told: [`Reactor::rearm`] makes it wait again.
+    /// The registration is kept when nobody waits: [`Reactor::rearm`] or [`Reactor::resume`] make it wait again.
     pub fn arm(&mut self, fd: RawFd, directions: u8, callback: T) -> io::Result<[Option<T>; 2]> {
-        let interest = directions | ONCE;
+        let interest = directions | EDGE;
         let index = fd as usize;
         self.generation = self.generation.wrapping_add(1);
         self.poller.add(fd, token(self.generation, fd), interest)?;
         if index >= self.table.len() {
             self.table.resize_with(index + 1, || None);
         }
-        let new =
-            Watched { callbacks: [Some(callback), None], interest, generation: self.generation };
+        let callbacks = [Some(callback), None];
+        let new = Watched { callbacks, interest, generation: self.generation, live: directions };
         self.watched += new.counts();
         let old = self.table[index].replace(new);
         self.watched -= old.as_ref().map_or(0, Watched::counts);
@@ -220,42 +232,56 @@ impl<T: Copy + PartialEq> Reactor<T> {
     /// is told at the next wait. False if the file that it was for has been closed, or the number is another callback's now.
     #[inline]
     pub fn rearm(&mut self, fd: RawFd, directions: u8, callback: T) -> io::Result<bool> {
-        let Some(w) = self.once_mut(fd, callback) else { return Ok(false) };
-        let (interest, old, generation) = (directions | ONCE, w.interest, w.generation);
+        let Some(w) = self.edge_mut(fd, callback) else { return Ok(false) };
+        let (interest, old, generation) = (directions | EDGE, w.interest, w.generation);
         if !self.poller.modify(fd, token(generation, fd), interest, old)? {
             return Ok(false);
         }
         self.note(fd, directions, callback);
+        if let Some(w) = self.edge_mut(fd, callback) {
+            w.live = directions;
+        }
         Ok(true)
+    }
+
+    /// As [`Reactor::rearm`] without a system call, for a caller who knows that the file is the same and that nothing is ready:
+    /// false if the kernel would not tell. (Where one event ends a registration, so that it never would, do not ask.)
+    #[inline]
+    pub fn resume(&mut self, fd: RawFd, directions: u8, callback: T) -> bool {
+        let live = self.edge_mut(fd, callback).is_some_and(|w| directions & !w.live == 0);
+        if live {
+            self.note(fd, directions, callback);
+        }
+        live
     }
 
     /// Notes for what `callback` waits now, after an event or when somebody gave up waiting. The kernel is not told: the
     /// worst that can come of it is one event for nobody.
     #[inline]
     pub fn note(&mut self, fd: RawFd, directions: u8, callback: T) {
-        let Some(w) = self.once_mut(fd, callback) else { return };
+        let Some(w) = self.edge_mut(fd, callback) else { return };
         let before = w.counts();
-        w.interest = directions | ONCE;
+        w.interest = directions | EDGE;
         let after = w.counts();
         self.watched = self.watched + after - before;
     }
 
-    fn once_mut(&mut self, fd: RawFd, callback: T) -> Option<&mut Watched<T>> {
+    fn edge_mut(&mut self, fd: RawFd, callback: T) -> Option<&mut Watched<T>> {
         let w = self.table.get_mut(usize::try_from(fd).ok()?)?.as_mut()?;
-        (w.is_once() && w.callbacks[0] == Some(callback)).then_some(w)
+        (w.is_edge() && w.callbacks[0] == Some(callback)).then_some(w)
     }
 
     /// The callback that [`Reactor::arm`] was given for `fd`.
     #[inline]
-    pub fn once(&self, fd: RawFd) -> Option<T> {
+    pub fn edge(&self, fd: RawFd) -> Option<T> {
         let w = self.table.get(usize::try_from(fd).ok()?)?.as_ref()?;
-        w.callbacks[0].filter(|_| w.is_once())
+        w.callbacks[0].filter(|_| w.is_edge())
     }
 
     /// Stops watching `fd` in one direction, and returns the callback that stood there.
     pub fn unset(&mut self, fd: RawFd, direction: u8) -> Option<T> {
         let slot = self.table.get_mut(usize::try_from(fd).ok()?)?;
-        let w = slot.as_mut().filter(|w| !w.is_once())?;
+        let w = slot.as_mut().filter(|w| !w.is_edge())?;
         let callback = w.callbacks[side(direction)].take()?;
         let (registered, interest) = (w.interest, w.interest & !direction);
         if interest != 0 && w.wanted() != 0 {
@@ -284,11 +310,13 @@ impl<T: Copy + PartialEq> Reactor<T> {
             return None;
         }
         let mut callbacks = w.callbacks;
-        if w.is_once() {
+        if w.is_edge() {
             // One callback for both directions.
-            let readiness = readiness & w.interest;
-            callbacks[0] = callbacks[0].filter(|_| readiness != 0);
-            return Some(Ready { fd: fd as RawFd, readiness, callbacks, orphaned: false });
+            let due = readiness & w.interest;
+            callbacks[0] = callbacks[0].filter(|_| due != 0);
+            let orphaned = due == 0 && w.live != 0;
+            let readiness = due | readiness & LASTING;
+            return Some(Ready { fd: fd as RawFd, readiness, callbacks, orphaned });
         }
         for (bit, callback) in [READ, WRITE].into_iter().zip(&mut callbacks) {
             if readiness & bit == 0 {
@@ -326,9 +354,10 @@ impl<T: Copy + PartialEq> Reactor<T> {
     /// Descriptors that have been closed meanwhile are kept in the table without events.
     pub fn renew(&mut self) -> io::Result<()> {
         self.poller = Poller::new()?;
-        for (fd, w) in self.table.iter().enumerate() {
+        for (fd, w) in self.table.iter_mut().enumerate() {
             // A number that was closed before may be the new kernel object's own now.
-            if let Some(w) = w.as_ref().filter(|_| !self.poller.owns(fd as RawFd)) {
+            if let Some(w) = w.as_mut().filter(|_| !self.poller.owns(fd as RawFd)) {
+                w.live = w.interest & (READ | WRITE);
                 let token = token(w.generation, fd as RawFd);
                 if let Err(error) = self.poller.add(fd as RawFd, token, w.interest) {
                     // Closed, or no longer something that can be watched: a daemon's /dev/null.

@@ -78,8 +78,11 @@ static PLAIN: AtomicU32 = AtomicU32::new(0);
 static PATCHED: AtomicU32 = AtomicU32::new(0);
 
 /// Whether a socket is exactly a `socket.socket`, with the standard library's own methods.
+///
+/// # Safety
+/// Attached, outside every `LoopCell`; `socket` is alive.
 #[inline(always)]
-unsafe fn is_plain(socket: Obj) -> Raises<bool> {
+pub unsafe fn is_plain(socket: Obj) -> Raises<bool> {
     // SAFETY: the caller's socket is alive.
     unsafe {
         let class = ffi::Py_TYPE(socket);
@@ -175,7 +178,7 @@ unsafe fn receive(c: *mut Call) -> Raises<Attempt> {
             return by_method(c, &names::RECV, [n]);
         };
         let core = LoopCore::from_ptr((*c).owner);
-        let hint = core.hint(fd);
+        let hint = core.hint(fd, (*c).socket);
         if hint.drained && !(*c).has_waited {
             return Ok(Attempt::Again);
         }
@@ -186,6 +189,7 @@ unsafe fn receive(c: *mut Call) -> Raises<Attempt> {
             receive_small(core, fd, size)?
         };
         let Some(data) = data else {
+            core.note_empty(fd);
             return Ok(Attempt::Again);
         };
         let read = bytes::len(data);
@@ -254,7 +258,7 @@ unsafe fn receive_into(c: *mut Call) -> Raises<Attempt> {
             return by_method(c, &names::RECV_INTO, [buffer]);
         }
         // Only now: a wrong buffer is told at once.
-        if core.hint(fd).drained && !(*c).has_waited {
+        if core.hint(fd, (*c).socket).drained && !(*c).has_waited {
             ffi::PyBuffer_Release(&mut view);
             return Ok(Attempt::Again);
         }
@@ -262,6 +266,7 @@ unsafe fn receive_into(c: *mut Call) -> Raises<Attempt> {
         let result = retry(|| sys::recv_now(fd, room));
         ffi::PyBuffer_Release(&mut view);
         let Some(read) = outcome(result)? else {
+            core.note_empty(fd);
             return Ok(Attempt::Again);
         };
         core.note_receive(fd, read != 0 && read < size, read >= LARGE);

@@ -8,7 +8,7 @@ use std::ptr::null_mut;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use super::attempt::Attempt;
+use super::attempt::{is_plain, Attempt};
 use crate::loop_impl::LoopCore;
 use crate::py::call::{method, take_exception};
 use crate::py::errors::raise_os;
@@ -65,6 +65,8 @@ pub struct Call {
     /// The descriptor of the last attempt.
     pub(crate) fd: RawFd,
     pub(crate) stage: Stage,
+    /// Whether the future that it waits for was resolved by an event.
+    pub(crate) woken: bool,
     /// Whether it has waited before.
     pub(crate) has_waited: bool,
 }
@@ -177,6 +179,12 @@ unsafe fn check(c: *mut Call) -> Raises<()> {
 unsafe fn resume(c: *mut Call) -> Raises<()> {
     // SAFETY: as [`advance`].
     unsafe {
+        if std::mem::replace(&mut (*c).woken, false) {
+            // On no list any more.
+            clear(&raw mut (*c).watch);
+            clear(&raw mut (*c).future);
+            return Ok(());
+        }
         let future = Owned::from_new(new_ref((*c).future))?;
         let result = method(future.as_ptr(), &names::RESULT, []);
         stop_waiting(c);
@@ -195,9 +203,16 @@ unsafe fn wait(c: *mut Call) -> Raises<Obj> {
         let owner = (*c).owner;
         let core = LoopCore::from_ptr(owner);
         let future = crate::task::future_of(owner)?;
-        let fd = descriptor((*c).socket)?;
-        core.ensure_no_transport(owner, fd)?;
-        let watch = core.start_waiting(fd, (*c).kind.direction, future.as_ptr())?;
+        let fd = if is_plain((*c).socket)? {
+            plain_descriptor((*c).socket)?
+        } else {
+            descriptor((*c).socket)?
+        };
+        if !(*c).has_waited {
+            // A transport that was made meanwhile does not keep what was begun before from its end.
+            core.ensure_no_transport(owner, fd)?;
+        }
+        let watch = core.start_waiting((*c).socket, fd, (*c).kind.direction, future.as_ptr(), c)?;
         // The call is held together from here on, so that a failure cleans up.
         (*c).fd = fd;
         (*c).watch = watch.into_ptr();
@@ -328,7 +343,7 @@ impl LoopCore {
     ///
     /// # Safety
     /// Attached, outside every `LoopCell`; `owner` is this loop.
-    unsafe fn ensure_no_transport(&self, owner: Obj, fd: RawFd) -> Raises<()> {
+    pub(crate) unsafe fn ensure_no_transport(&self, owner: Obj, fd: RawFd) -> Raises<()> {
         if !self.has_transport(fd) {
             return Ok(());
         }

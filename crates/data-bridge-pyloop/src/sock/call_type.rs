@@ -57,6 +57,7 @@ unsafe fn recycle(c: *mut Call) {
             ffi::Py_INCREF(c.cast());
             (*c).sent = 0;
             (*c).has_waited = false;
+            (*c).woken = false;
             return;
         }
         let class = ffi::Py_TYPE(c.cast());
@@ -364,13 +365,10 @@ macro_rules! getters {
     ($($name:ident($c:ident) => $body:expr;)*) => {
         $(
             unsafe extern "C" fn $name(o: Obj, _: *mut c_void) -> Obj {
-                entry(stringify!($name), || {
+                // SAFETY: the descriptor has checked the type of `o`.
+                entry(stringify!($name), || unsafe {
                     let $c: *mut Call = o.cast();
-                    // SAFETY: the descriptor has checked the type of `o`.
-                    #[allow(unused_unsafe)] // One of them looks at nothing.
-                    unsafe {
-                        $body
-                    }
+                    $body
                 })
             }
         )*
@@ -384,7 +382,10 @@ getters! {
     get_suspended(c) => ffi::PyBool_FromLong(((*c).stage == Stage::Waiting).into());
     get_await(c) => or_none((*c).future);
     get_origin(c) => or_none((*c).origin);
-    get_none(_c) => none();
+}
+
+unsafe extern "C" fn get_none(_: Obj, _: *mut c_void) -> Obj {
+    none()
 }
 
 unsafe fn or_none(o: Obj) -> Obj {

@@ -12,15 +12,15 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
-use super::call::raise_system;
+use super::call::{raise_system, Call};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::call::method;
 use crate::py::cell::LoopCell;
 use crate::py::errors::{fetch, restore};
 use crate::py::imports;
 use crate::py::names;
-use crate::py::object::{new_ref, raise, Obj, Owned, Raised, Raises};
-use crate::reactor::{READ, WRITE};
+use crate::py::object::{clear, new_ref, raise, Obj, Owned, Raised, Raises};
+use crate::reactor::{LASTING, READ, WRITE};
 use crate::sys;
 use crate::watch::release_watcher;
 
@@ -30,13 +30,30 @@ pub struct SockWatch {
     state: LoopCell<State>,
 }
 
+/// One who waits.
+struct Waiter {
+    /// Owned.
+    future: Obj,
+    /// Borrowed: a call strikes itself off before it dies.
+    call: *mut Call,
+}
+
 struct State {
-    /// The futures that wait to read and to write, owned; the latest last.
-    waiting: [Vec<Obj>; 2],
-    /// The count of waits at which a receive has left nothing.
+    /// Who waits to read and to write; the latest last.
+    waiting: [Vec<Waiter>; 2],
+    /// The socket that was armed last, by a weak reference; or null.
+    socket: Obj,
+    /// The pass in which a receive has left nothing, as far as can be told.
     drained: Option<u32>,
+    /// The pass in which that was certain.
+    empty: Option<u32>,
+    /// The pass whose events told of the open file, and of nothing that would not be told again.
+    heard: Option<u32>,
     /// Whether a short receive means that nothing is left.
     is_stream: bool,
+    /// Whether that is certain, but for urgent data. (A Unix socket also ends a receive where descriptors were sent, SCTP at the end of
+    /// each message.)
+    is_tcp: bool,
     /// Whether the last receive was large.
     is_large: bool,
 }
@@ -77,8 +94,12 @@ impl SockWatch {
         CLASS.store(Self::type_object_raw(py), Ordering::Relaxed);
         let state = State {
             waiting: [Vec::new(), Vec::new()],
+            socket: null_mut(),
             drained: None,
+            empty: None,
+            heard: None,
             is_stream: sys::is_stream(fd),
+            is_tcp: sys::is_tcp(fd),
             is_large: false,
         };
         let made = restore(py, Py::new(py, Self { state: LoopCell::new(state) }))?;
@@ -90,62 +111,96 @@ impl SockWatch {
     fn directions(&self) -> u8 {
         self.state.with(|s| {
             let [read, write] = &s.waiting;
-            u8::from(!read.is_empty()) * READ | u8::from(!write.is_empty()) * WRITE
+            (u8::from(!read.is_empty()) * READ) | (u8::from(!write.is_empty()) * WRITE)
         })
     }
 
     /// Wakes all who wait for a direction, the latest first: it is the one that asyncio would have woken, and the others find
     /// what it leaves. One that fails does not keep the others from it.
     fn resolve(&self, direction: u8) -> Raises<()> {
-        let Some(future) = self.state.with(|s| s.waiting[side(direction)].pop()) else {
-            return Ok(());
-        };
-        // SAFETY: attached, outside every cell; the list's reference is ours now.
-        let set = unsafe {
-            let set = method(future, &names::SET_RESULT, [ffi::Py_None()]).map(drop);
-            ffi::Py_DECREF(future);
-            set
-        };
-        match set {
-            Ok(()) => self.resolve(direction),
-            Err(Raised) => self.resolve_others(direction),
+        let mut first = None;
+        let mut left = self.state.with(|s| s.waiting[side(direction)].len());
+        while left != 0 {
+            left -= 1;
+            let waiter = self.state.with(|s| s.waiting[side(direction)].pop());
+            let Some(Waiter { future, call }) = waiter else { break };
+            // SAFETY: attached, outside every cell; the list's reference is ours now, and who was on the list lives.
+            unsafe {
+                ffi::Py_INCREF(call.cast());
+                let set = method(future, &names::SET_RESULT, [ffi::Py_None()]).map(drop);
+                (*call).woken = set.is_ok() && (*call).future == future;
+                if set.is_err() {
+                    if ffi::PyErr_ExceptionMatches(imports::INVALID_STATE.get()) != 0 {
+                        // Cancelled, and its call has not heard of that yet.
+                        ffi::PyErr_Clear();
+                    } else {
+                        first.get_or_insert(PyErr::fetch(Python::assume_attached()));
+                    }
+                }
+                ffi::Py_DECREF(call.cast());
+                ffi::Py_DECREF(future);
+            }
         }
-    }
-
-    #[cold]
-    fn resolve_others(&self, direction: u8) -> Raises<()> {
-        // SAFETY: attached, with an exception set.
-        unsafe {
-            if ffi::PyErr_ExceptionMatches(imports::INVALID_STATE.get()) != 0 {
-                // Cancelled, and its call has not heard of that yet.
-                ffi::PyErr_Clear();
-                return self.resolve(direction);
-            }
-            let py = Python::assume_attached();
-            let error = PyErr::fetch(py);
-            if self.resolve(direction).is_err() {
-                ffi::PyErr_Clear();
-            }
-            error.restore(py);
-            Err(Raised)
+        match first {
+            // SAFETY: attached.
+            Some(error) => restore(unsafe { Python::assume_attached() }, Err(error)),
+            None => Ok(()),
         }
     }
 
     /// Nobody waits for a direction any more, as when a handler was replaced; whether somebody did.
     fn forget(&self, direction: u8) -> bool {
-        let futures = self.state.with(|s| std::mem::take(&mut s.waiting[side(direction)]));
-        let found = !futures.is_empty();
-        for future in futures {
+        let waiting = self.state.with(|s| std::mem::take(&mut s.waiting[side(direction)]));
+        let found = !waiting.is_empty();
+        for Waiter { future, .. } in waiting {
             // SAFETY: attached, outside every cell; the list's references are ours now.
             unsafe { ffi::Py_DECREF(future) };
         }
         found
     }
 
-    fn add(&self, direction: u8, future: Obj) {
+    /// Whether `socket` is the one that was armed last.
+    #[inline]
+    fn is_of(&self, socket: Obj) -> bool {
+        let reference = self.state.with(|s| s.socket);
+        if reference.is_null() {
+            return false;
+        }
+        let mut found = null_mut();
+        // SAFETY: attached; a weak reference that is ours. What it finds has another reference, or it would not be found.
+        unsafe {
+            ffi::compat::PyWeakref_GetRef(reference, &mut found);
+            ffi::Py_XDECREF(found);
+        }
+        found == socket
+    }
+
+    /// The socket is armed: from here on the loop hears of it.
+    fn armed(&self, socket: Obj) {
+        if self.is_of(socket) {
+            return;
+        }
+        // SAFETY: attached, outside every cell; both references are ours.
+        unsafe {
+            let new = ffi::PyWeakref_NewRef(socket, null_mut());
+            if new.is_null() {
+                // Not everything that looks like a socket can be referred to.
+                ffi::PyErr_Clear();
+            }
+            let old = self.state.with(|s| {
+                s.drained = None;
+                s.empty = None;
+                s.heard = None;
+                std::mem::replace(&mut s.socket, new)
+            });
+            ffi::Py_XDECREF(old);
+        }
+    }
+
+    fn add(&self, direction: u8, future: Obj, call: *mut Call) {
         // SAFETY: the caller's future is alive.
-        let own = unsafe { new_ref(future) };
-        self.state.with(|s| s.waiting[side(direction)].push(own));
+        let future = unsafe { new_ref(future) };
+        self.state.with(|s| s.waiting[side(direction)].push(Waiter { future, call }));
     }
 }
 
@@ -154,6 +209,9 @@ impl Drop for SockWatch {
         // The interpreter drops it when the object dies: attached.
         self.forget(READ);
         self.forget(WRITE);
+        let mut socket = self.state.with(|s| std::mem::replace(&mut s.socket, null_mut()));
+        // SAFETY: as above; the reference is ours.
+        unsafe { clear(&mut socket) };
     }
 }
 
@@ -171,9 +229,9 @@ impl SockWatch {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.state.with(|s| {
-            s.waiting.iter().flatten().try_for_each(|future| {
+            s.waiting.iter().flatten().try_for_each(|waiter| {
                 // SAFETY: `Py` is a transparent non-null pointer; the reference is owned here and only looked at.
-                visit.call(unsafe { &*std::ptr::from_ref(future).cast::<Py<PyAny>>() })
+                visit.call(unsafe { &*(&raw const waiter.future).cast::<Py<PyAny>>() })
             })
         })
     }
@@ -187,7 +245,7 @@ impl SockWatch {
 /// What is known of the last receive on a descriptor.
 #[derive(Clone, Copy, Default)]
 pub struct Hint {
-    /// The last receive left nothing, and the loop has not looked for events since.
+    /// The last receive was in this pass, and left nothing.
     pub drained: bool,
     /// The last receive was large.
     pub large: bool,
@@ -215,12 +273,14 @@ impl LoopCore {
     /// Has `future` be resolved when the descriptor is ready. Returns what [`stop_waiting`] wants to have.
     ///
     /// # Safety
-    /// Attached, outside every `LoopCell`; `future` is alive.
+    /// Attached, outside every `LoopCell`; `future` is alive; `call` is until [`LoopCore::stop_waiting`] is told.
     pub(crate) unsafe fn start_waiting(
         &self,
+        socket: Obj,
         fd: RawFd,
         direction: u8,
         future: Obj,
+        call: *mut Call,
     ) -> Raises<Owned> {
         // SAFETY: the caller's promise.
         unsafe {
@@ -233,18 +293,31 @@ impl LoopCore {
                 let text = format!("Invalid file descriptor: {fd}");
                 return Err(raise(ffi::PyExc_ValueError, &text));
             }
-            let (once, others) = self.reactor.with(|r| {
+            let (edge, others) = self.reactor.with(|r| {
                 let r = r.as_ref();
-                (r.and_then(|r| r.once(fd)), r.and_then(|r| r.get(fd)))
+                (r.and_then(|r| r.edge(fd)), r.and_then(|r| r.get(fd)))
             });
-            if let Some(o) = once.filter(|&o| SockWatch::is(o)) {
+            if let Some(o) = edge.filter(|&o| SockWatch::is(o)) {
                 let own = Owned::from_new(new_ref(o))?;
                 let watch = SockWatch::from_ptr(o);
+                if cfg!(target_os = "macos") && !watch.is_of(socket) {
+                    // That kernel does not tell whether the number is another file's now.
+                    watch.forget(READ);
+                    watch.forget(WRITE);
+                }
                 let wanted = watch.directions() | direction;
+                if direction == READ && self.will_hear(watch, socket) {
+                    let live = self.reactor.with(|r| r.as_mut().map(|r| r.resume(fd, wanted, o)));
+                    if live == Some(true) {
+                        watch.add(direction, future, call);
+                        return Ok(own);
+                    }
+                }
                 let armed = self.reactor.with(|r| r.as_mut().map(|r| r.rearm(fd, wanted, o)));
                 match armed {
                     Some(Ok(true)) => {
-                        watch.add(direction, future);
+                        watch.armed(socket);
+                        watch.add(direction, future, call);
                         return Ok(own);
                     }
                     Some(Err(error)) => return Err(raise_system(&error)),
@@ -252,15 +325,25 @@ impl LoopCore {
                     _ => {}
                 }
             } else if let Some(callbacks) = others {
-                return self.wait_beside(fd, direction, future, callbacks[side(direction)]);
+                let there = callbacks[side(direction)];
+                return self.wait_beside(fd, direction, future, call, there);
             }
             let made = SockWatch::create(py, fd)?;
             let own = new_ref(made.as_ptr());
             let armed = self.reactor.with(|r| r.as_mut().map(|r| r.arm(fd, direction, own)));
             self.registered(armed, own)?;
-            SockWatch::from_ptr(made.as_ptr()).add(direction, future);
+            SockWatch::from_ptr(made.as_ptr()).armed(socket);
+            SockWatch::from_ptr(made.as_ptr()).add(direction, future, call);
             Ok(made)
         }
+    }
+
+    /// Whether whatever comes next will be told without arming again: this pass began with an event of this very socket, and
+    /// all has been received since. Whoever puts another file under the number in between, with the same socket object, is not seen.
+    #[inline]
+    fn will_hear(&self, watch: &SockWatch, socket: Obj) -> bool {
+        let now = Some(self.passes.load(Ordering::Relaxed));
+        watch.state.with(|s| s.empty == now && s.heard == now) && watch.is_of(socket)
     }
 
     /// As [`LoopCore::start_waiting`] where handles or a transport watch the descriptor: level-triggered as theirs, until woken.
@@ -271,6 +354,7 @@ impl LoopCore {
         fd: RawFd,
         direction: u8,
         future: Obj,
+        call: *mut Call,
         there: Option<Obj>,
     ) -> Raises<Owned> {
         // SAFETY: as `start_waiting`; what is there is held by the reactor.
@@ -282,7 +366,7 @@ impl LoopCore {
             let own = new_ref(watch.as_ptr());
             let set = self.reactor.with(|r| r.as_mut().map(|r| r.set(fd, direction, own)));
             self.registered(set.map(|set| set.map(|old| [old, None])), own)?;
-            SockWatch::from_ptr(watch.as_ptr()).add(direction, future);
+            SockWatch::from_ptr(watch.as_ptr()).add(direction, future, call);
             Ok(watch)
         }
     }
@@ -318,15 +402,15 @@ impl LoopCore {
             let watch = SockWatch::from_ptr(o);
             let found = watch.state.with(|s| {
                 let waiting = &mut s.waiting[side(direction)];
-                let place = waiting.iter().position(|&f| f == future)?;
-                Some(waiting.remove(place))
+                let place = waiting.iter().position(|w| w.future == future)?;
+                Some(waiting.remove(place).future)
             });
             let Some(future) = found else { return };
             let left = watch.directions();
             let old = self.reactor.with(|r| {
                 let r = r.as_mut()?;
                 r.note(fd, left, o);
-                let here = r.get(fd)?[side(direction)] == Some(o) && r.once(fd).is_none();
+                let here = r.get(fd)?[side(direction)] == Some(o) && r.edge(fd).is_none();
                 if here && left & direction == 0 {
                     r.unset(fd, direction)
                 } else {
@@ -374,7 +458,7 @@ impl LoopCore {
             unsafe {
                 let held = Owned::from_new(o)?;
                 let watch = SockWatch::from_ptr(o);
-                if self.reactor.with(|r| r.as_ref().and_then(|r| r.once(fd))) != Some(o) {
+                if self.reactor.with(|r| r.as_ref().and_then(|r| r.edge(fd))) != Some(o) {
                     // Beside a handle or a transport.
                     let old = self.reactor.with(|r| {
                         let r = r.as_mut()?;
@@ -389,16 +473,10 @@ impl LoopCore {
                     result = result.and(watch.resolve(direction));
                     continue;
                 }
-                // The kernel tells once: the direction that is not ready is armed again.
                 let left = watch.directions() & !readiness;
-                self.reactor.with(|r| {
-                    if let Some(r) = r.as_mut() {
-                        // A failure means that the file is closed: no event will come.
-                        if left == 0 || !matches!(r.rearm(fd, left, o), Ok(true)) {
-                            r.note(fd, left, o);
-                        }
-                    }
-                });
+                self.reactor.with(|r| r.as_mut().map(|r| r.note(fd, left, o)));
+                let now = self.passes.load(Ordering::Relaxed);
+                watch.state.with(|s| s.heard = Some(now).filter(|_| readiness & LASTING == 0));
                 for direction in [READ, WRITE] {
                     if readiness & direction != 0 {
                         result = result.and(watch.resolve(direction));
@@ -413,7 +491,7 @@ impl LoopCore {
     /// Takes the place of those who wait in one direction, as a handle does; whether there were any. `None` where the
     /// descriptor is watched in another way.
     pub(crate) fn forget_waiting(&self, fd: RawFd, direction: u8) -> Option<bool> {
-        let o = self.reactor.with(|r| r.as_ref()?.once(fd))?;
+        let o = self.reactor.with(|r| r.as_ref()?.edge(fd))?;
         // SAFETY: attached; the reactor holds the watch, and our own reference while Python code may run.
         unsafe {
             let held = Owned::from_new(new_ref(o)).ok()?;
@@ -449,26 +527,39 @@ impl LoopCore {
 
     /// What is known of the last receive on a descriptor.
     #[inline]
-    pub(crate) fn hint(&self, fd: RawFd) -> Hint {
-        let now = self.waits.load(Ordering::Relaxed);
-        self.with_state(fd, |s| Hint { drained: s.drained == Some(now), large: s.is_large })
-            .unwrap_or_default()
+    pub(crate) fn hint(&self, fd: RawFd, socket: Obj) -> Hint {
+        let now = self.passes.load(Ordering::Relaxed);
+        let hint = |watch: &SockWatch| {
+            let (drained, large) = watch.state.with(|s| (s.drained == Some(now), s.is_large));
+            Hint { drained: drained && watch.is_of(socket), large }
+        };
+        self.with_watch(fd, hint).unwrap_or_default()
     }
 
     /// Notes how a receive went.
     #[inline]
     pub(crate) fn note_receive(&self, fd: RawFd, short: bool, large: bool) {
-        let now = self.waits.load(Ordering::Relaxed);
-        self.with_state(fd, |s| {
-            s.drained = Some(now).filter(|_| short && s.is_stream);
-            s.is_large = large;
+        let now = self.passes.load(Ordering::Relaxed);
+        self.with_watch(fd, |watch| {
+            watch.state.with(|s| {
+                s.drained = Some(now).filter(|_| short && s.is_stream);
+                s.empty = s.drained.filter(|_| s.is_tcp);
+                s.is_large = large;
+            });
         });
     }
 
+    /// Notes that there was nothing to receive.
     #[inline]
-    fn with_state<T>(&self, fd: RawFd, f: impl FnOnce(&mut State) -> T) -> Option<T> {
-        let o = self.reactor.with(|r| r.as_ref()?.once(fd))?;
-        // SAFETY: attached; the reactor holds the watch, and no Python code runs here.
-        unsafe { SockWatch::is(o).then(|| SockWatch::from_ptr(o).state.with(f)) }
+    pub(crate) fn note_empty(&self, fd: RawFd) {
+        let now = self.passes.load(Ordering::Relaxed);
+        self.with_watch(fd, |watch| watch.state.with(|s| s.empty = Some(now)));
+    }
+
+    #[inline]
+    fn with_watch<T>(&self, fd: RawFd, f: impl FnOnce(&SockWatch) -> T) -> Option<T> {
+        let o = self.reactor.with(|r| r.as_ref()?.edge(fd))?;
+        // SAFETY: attached; the reactor holds the watch, and `f` runs no Python code.
+        unsafe { SockWatch::is(o).then(|| f(SockWatch::from_ptr(o))) }
     }
 }

@@ -19,6 +19,7 @@ use crate::py::names;
 use crate::py::object::{clear, new_ref, none, raise, Obj, Owned, Raised, Raises};
 use crate::reactor::{READ, WRITE};
 use crate::ready_queue::Entry;
+use crate::sock::watch::SockWatch;
 use crate::sys;
 use crate::watch::release_watcher;
 
@@ -183,6 +184,9 @@ pub unsafe fn core<'a>(t: *mut Base) -> &'a LoopCore {
 pub unsafe fn watch(t: *mut Base, direction: u8) -> Raises<()> {
     // SAFETY: the caller's promise; the reactor gets a reference of its own.
     unsafe {
+        if has(t, state::GONE) {
+            return Ok(());
+        }
         let core = core(t);
         let py = pyo3::Python::assume_attached();
         if core.has(mode::CLOSED) {
@@ -197,6 +201,8 @@ pub unsafe fn watch(t: *mut Base, direction: u8) -> Raises<()> {
             Some(if foreign { r.set(fd, direction, own) } else { r.set_own(fd, direction, own) })
         });
         match set {
+            // A sock_* call goes on in the other direction.
+            Some(Ok(Some(old))) if SockWatch::is(old) => core.displaced(fd, direction, old),
             Some(Ok(old)) => {
                 release_watcher(old);
                 Ok(())
@@ -317,8 +323,10 @@ pub unsafe fn start_reading(t: *mut Base, waiter: Obj) -> Raises<()> {
                 c"cancelled".as_ptr(),
                 std::ptr::null(),
             ))?;
-            if ffi::PyObject_IsTrue(cancelled.as_ptr()) == 0 {
-                method(waiter, &names::SET_RESULT, [ffi::Py_None()])?;
+            match ffi::PyObject_IsTrue(cancelled.as_ptr()) {
+                -1 => return Err(Raised),
+                0 => drop(method(waiter, &names::SET_RESULT, [ffi::Py_None()])?),
+                _ => {}
             }
         }
         match refused {
@@ -566,12 +574,11 @@ unsafe fn finish(t: *mut Base) -> Raises<()> {
         if (*t).owner.is_null() {
             return Ok(());
         }
-        let owner = Owned::from_new((*t).owner)?;
+        // Held to the end: closing runs Python code, which may end the connection a second time.
+        let owner = Owned::from_new(new_ref((*t).owner))?;
         let closed = close_descriptor(t);
-        (*t).owner = null_mut();
+        clear(&mut (*t).owner);
         set(t, state::CLOSING, true);
-        // Also where the last byte was sent after close(): asyncio's own transport trips over itself at a write then.
-        (*t).conn_lost = (*t).conn_lost.max(1);
         clear(&mut (*t).protocol);
         clear(&mut (*t).read_context);
         clear(&mut (*t).write_context);
@@ -629,7 +636,9 @@ pub unsafe fn give_up_descriptor(t: *mut Base) {
             }
         });
         core.leave_transport(fd, t.cast());
-        set(t, state::GONE, true);
+        // Whatever is asked of the transport from here on must not reach the number's next owner.
+        set(t, state::GONE | state::CLOSING, true);
+        (*t).conn_lost = (*t).conn_lost.max(1);
     }
 }
 

@@ -87,6 +87,17 @@ pub unsafe fn dict(t: *mut Base) -> Raises<Obj> {
     }
 }
 
+unsafe fn detach(socket: &Owned) -> Raises<Owned> {
+    // SAFETY: attached; the socket is ours.
+    unsafe {
+        Owned::from_new(ffi::PyObject_CallMethod(
+            socket.as_ptr(),
+            c"detach".as_ptr(),
+            std::ptr::null(),
+        ))
+    }
+}
+
 /// asyncio's `_sock` or `_pipe`: the Python object that owns the descriptor, made now if it has to be; None when it is closed.
 ///
 /// # Safety
@@ -99,7 +110,13 @@ pub unsafe fn file(t: *mut Base) -> Raises<Obj> {
             let proto = Owned::from_new(ffi::PyLong_FromLong((*stream(t)).proto.into()))?;
             let family = Owned::from_new(ffi::PyLong_FromLong((*stream(t)).peer.family().into()))?;
             let args = [fd.as_ptr(), family.as_ptr(), proto.as_ptr()];
-            (*t).file = call_cold(c"socket_of", &args)?.into_ptr();
+            let made = call_cold(c"socket_of", &args)?;
+            if (*t).file.is_null() && !has(t, state::GONE) {
+                (*t).file = made.into_ptr();
+            } else {
+                // Another thread was faster, or the connection has ended: this one must not close the descriptor.
+                drop(detach(&made)?);
+            }
         }
         Ok(or_none(if has(t, state::GONE) { null_mut() } else { (*t).file }))
     }

@@ -92,6 +92,10 @@ impl Listener {
             if core.has(mode::CLOSED) {
                 return Ok(());
             }
+            // Somebody closed a descriptor under its transport, and the kernel has given its number to this connection.
+            if core.ensure_no_transport(owner, sys::raw(&connection)).is_err() {
+                return failed(owner, protocol.as_ptr());
+            }
             let made = stream::for_accepted(
                 owner,
                 connection,

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::base::{has, is_transport, set, state, Base};
 use crate::loop_impl::LoopCore;
-use crate::py::errors::fetch;
+use crate::py::errors::{fetch, restore};
 use crate::py::object::{new_ref, Obj, Owned, Raised, Raises};
 use crate::reactor::WRITE;
 
@@ -86,14 +86,15 @@ impl LoopCore {
     }
 
     fn write_all(&self) -> Raises<()> {
-        let mut result = Ok(());
+        let mut first = None;
         let mut unsent = self.transports.with(Shared::take_unsent);
         for o in unsent.drain(..) {
             // SAFETY: attached, outside every cell; the list's reference is ours now.
             unsafe {
                 let t: *mut Base = o.cast();
                 if let Err(Raised) = write_one(t) {
-                    result = Err(Raised);
+                    // The others must not see it.
+                    first.get_or_insert(PyErr::fetch(Python::assume_attached()));
                 }
                 ffi::Py_DECREF(o);
             }
@@ -104,7 +105,11 @@ impl LoopCore {
                 shared.unsent = unsent;
             }
         });
-        result
+        match first {
+            // SAFETY: every caller is attached.
+            Some(error) => restore(unsafe { Python::assume_attached() }, Err(error)),
+            None => Ok(()),
+        }
     }
 
     /// Notes whose descriptor this is.

@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 
 use pyo3::ffi;
 
-use super::base::{self, begin, core, fatal_error, has, init, set, state, Base, Kind};
+use super::base::{self, begin, core, fatal_error, has, init, set, state, still_reads, Base, Kind};
 use super::outgoing::Outgoing;
 use super::writing;
 use crate::address::Address;
@@ -335,18 +335,24 @@ pub(super) unsafe fn receive(
                 }
             }
         }
-        core.read_room.with(|room| {
+        let got = core.read_room.with(|room| {
             let room = room.get_or_insert_with(|| Box::new_uninit_slice(MAX_SIZE));
-            match retry(|| read(fd, room)) {
-                Ok(read) if read != 0 => {
-                    *expected = next_room(read, MAX_SIZE);
-                    // No other Python code runs for a new bytes object.
-                    let data = ffi::PyBytes_FromStringAndSize(room.as_ptr().cast(), read as isize);
-                    Owned::from_new(data).map_or(Received::Failed, Received::Data)
-                }
-                other => without_data(other),
+            let got = retry(|| read(fd, room));
+            got.map(|read| {
+                // No Python code runs for a new bytes object. None for the end of the stream.
+                let copy = || ffi::PyBytes_FromStringAndSize(room.as_ptr().cast(), read as isize);
+                (read, (read != 0).then(copy))
+            })
+        });
+        match got {
+            Ok((read, Some(data))) => {
+                *expected = next_room(read, MAX_SIZE);
+                Owned::from_new(data).map_or(Received::Failed, Received::Data)
             }
-        })
+            Ok((read, None)) => without_data(Ok(read)),
+            // Outside of the cell: an error becomes an exception by Python code.
+            Err(error) => without_data(Err(error)),
+        }
     }
 }
 
@@ -408,10 +414,18 @@ unsafe fn read_into_protocol(t: *mut Base) -> Raises<()> {
             not_writable(object.as_ptr());
             return fatal_error(t, c"Fatal read error on socket transport");
         }
+        if view.len == 0 || !still_reads(t) {
+            ffi::PyBuffer_Release(&mut view);
+            return Ok(());
+        }
         let room = std::slice::from_raw_parts_mut(view.buf.cast(), view.len as usize);
         let fd = (*t).fd;
         let read = retry(|| sys::recv(fd, room));
         ffi::PyBuffer_Release(&mut view);
+        if (*t).owner.is_null() {
+            // The owner of the buffer has ended the connection when it came back.
+            return Ok(());
+        }
         let read = match read {
             Ok(0) => return end_of_stream(t),
             Ok(read) => read,

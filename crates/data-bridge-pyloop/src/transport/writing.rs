@@ -45,8 +45,10 @@ pub unsafe fn write(t: *mut Base, data: Obj) -> Raises<()> {
             return Err(raise(ffi::PyExc_RuntimeError, "unable to write; sendfile is in progress"));
         }
         let empty = if exact { ffi::Py_SIZE(data) } else { ffi::PyObject_Size(data) };
-        if empty == 0 {
-            return Ok(());
+        match empty {
+            -1 => return Err(Raised),
+            0 => return Ok(()),
+            _ => {}
         }
         if (*t).conn_lost != 0 {
             return after_the_end(t, SEND_FAILED);
@@ -142,8 +144,8 @@ unsafe fn write_buffer(t: *mut Base, data: Obj) -> Raises<()> {
         if ffi::PyObject_GetBuffer(data, &mut view, ffi::PyBUF_SIMPLE) != 0 {
             return fatal_error(t, (*t).kind.write_error);
         }
-        if view.len == 0 {
-            // A view of several dimensions, one of them empty.
+        if view.len == 0 || (*t).conn_lost != 0 {
+            // A view of several dimensions, one of them empty; or its owner has ended the connection.
             ffi::PyBuffer_Release(&mut view);
             return Ok(());
         }
@@ -168,7 +170,7 @@ unsafe fn write_buffer(t: *mut Base, data: Obj) -> Raises<()> {
             raise_os(pyo3::Python::assume_attached(), &error);
             return fatal_error(t, (*t).kind.write_error);
         }
-        if start.is_none() {
+        if start.is_none() || (*t).conn_lost != 0 {
             return Ok(());
         }
         if start == Some(0) && !at_once {
@@ -341,7 +343,14 @@ pub unsafe fn write_ready(t: *mut Base) -> Raises<()> {
         }
         set(t, state::BLOCKED, false);
         // May write more.
-        maybe_resume(t)?;
+        if let Err(Raised) = maybe_resume(t) {
+            // It leaves the loop. What would come now comes at the end of the iteration.
+            if !(*t).owner.is_null() && !has(t, state::LISTED) {
+                set(t, state::LISTED, true);
+                core(t).write_later(t.cast());
+            }
+            return Err(Raised);
+        }
         if (*s).outgoing.size() != 0 || (*t).owner.is_null() || (*t).conn_lost != 0 {
             return Ok(());
         }
