@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
@@ -171,8 +171,8 @@ pub fn write_pieces(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
 
 /// close(2); an error leaves the number closed all the same (Linux, and the next POSIX).
 pub fn close(fd: RawFd) {
-    // SAFETY: the caller owns the descriptor and gives it up here.
-    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    // SAFETY: the caller owns the descriptor and gives it up here. Not by an OwnedFd: somebody may have closed it behind our back.
+    unsafe { rustix::io::close(fd) };
 }
 
 /// sendmsg(2) of several pieces without SIGPIPE; returns how many bytes the kernel took.

@@ -173,6 +173,8 @@ unsafe fn refused(listener: &Listener, o: Obj, error: &std::io::Error) -> Raises
         // The kernel would go on reporting the connection that cannot be taken.
         let exception = take_exception()?;
         let core = LoopCore::from_ptr(listener.owner.as_ptr());
+        // A factory may have forked.
+        core.check_fork(Python::assume_attached())?;
         core.unwatch(listener.fd, READ);
         call_cold(c"accept_exhausted", &[o, exception.as_ptr()]).map(drop)
     }

@@ -42,8 +42,12 @@ pub unsafe fn sendto(t: *mut Base, data: Obj, address: Obj) -> Raises<()> {
         if !exact && !is_bytes_like(data) {
             return Err(not_bytes_like(data));
         }
-        if !sends_empty() && ffi::PyObject_Size(data) == 0 {
-            return Ok(());
+        if !sends_empty() {
+            match ffi::PyObject_Size(data) {
+                -1 => return Err(Raised),
+                0 => return Ok(()),
+                _ => {}
+            }
         }
         let d = datagram(t);
         let mut address = address;
@@ -54,7 +58,8 @@ pub unsafe fn sendto(t: *mut Base, data: Obj, address: Obj) -> Raises<()> {
             address = (*d).address;
         }
         // As asyncio, which sends to anybody else until the socket is closed.
-        if (*t).owner.is_null() || ((*t).conn_lost != 0 && !(*d).address.is_null()) {
+        let over = (*t).owner.is_null() || has(t, state::GONE);
+        if over || ((*t).conn_lost != 0 && !(*d).address.is_null()) {
             return after_the_end(t, SEND_FAILED);
         }
         if (*d).queue.is_empty() {

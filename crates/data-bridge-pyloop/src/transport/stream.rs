@@ -414,7 +414,7 @@ unsafe fn read_into_protocol(t: *mut Base) -> Raises<()> {
             not_writable(object.as_ptr());
             return fatal_error(t, c"Fatal read error on socket transport");
         }
-        if view.len == 0 || !still_reads(t) {
+        if view.len == 0 || has(t, state::GONE) {
             ffi::PyBuffer_Release(&mut view);
             return Ok(());
         }

@@ -97,8 +97,10 @@ pub unsafe fn write(t: *mut Base, data: Obj) -> Raises<()> {
         if !exact && !is_bytes_like(data) {
             return Err(not_bytes_like(data));
         }
-        if ffi::PyObject_Size(data) == 0 {
-            return Ok(());
+        match ffi::PyObject_Size(data) {
+            -1 => return Err(Raised),
+            0 => return Ok(()),
+            _ => {}
         }
         if (*t).conn_lost != 0 || has(t, state::CLOSING) {
             let text = c"pipe closed by peer or os.write(pipe, data) raised exception.";

@@ -388,18 +388,18 @@ unsafe fn broken(t: *mut Base, error: &std::io::Error) -> Raises<()> {
     // SAFETY: as [`write`].
     unsafe {
         let py = pyo3::Python::assume_attached();
-        let waiter = new_ref((*stream(t)).empty_waiter);
+        let waiter = (*stream(t)).empty_waiter;
+        let waiter = (!waiter.is_null()).then(|| Owned::from_new(new_ref(waiter))).transpose()?;
         raise_os(py, error);
-        let ended = fatal_error(t, (*t).kind.write_error);
-        if !waiter.is_null() {
-            let waiter = Owned::from_new(waiter)?;
+        fatal_error(t, (*t).kind.write_error)?;
+        if let Some(waiter) = waiter {
             raise_os(py, error);
             let exception = crate::py::call::take_exception()?;
             if is_pending(waiter.as_ptr())? {
                 method(waiter.as_ptr(), &names::SET_EXCEPTION, [exception.as_ptr()])?;
             }
         }
-        ended
+        Ok(())
     }
 }
 
