@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 
 use pyo3::ffi;
 
-use super::base::{self, begin, core, fatal_error, has, init, set, state, still_reads, Base, Kind};
+use super::base::{self, begin, core, fatal_error, has, init, set, state, Base, Kind};
 use super::outgoing::Outgoing;
 use super::writing;
 use crate::address::Address;
