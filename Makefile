@@ -45,7 +45,7 @@ LIBPYTHON := import os, sys, sysconfig as s; v = s.get_config_var; \
 SOURCES := pyproject.toml Cargo.toml Cargo.lock README.md LICENSE \
   $(shell find crates python -type f ! -name '*.pyc' ! -name '*.so' ! -name '.*')
 
-.PHONY: help run test test-rust test-python fuzz bench lint format wheel lock clean build FORCE
+.PHONY: help run test test-rust test-python fuzz peers bench lint format wheel lock clean build FORCE
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -89,6 +89,9 @@ fuzz: build $(VENV)/.test ## random scripts on asyncio's transports and ours, co
 	@python="$$PWD/$(PY)"
 	cd tests/pyloop
 	"$$python" -m support.transport_compare --seconds $(SECONDS_OF_FUZZ) --first "$${FIRST:-$$RANDOM$$RANDOM}"
+
+peers: build $(VENV)/.test ## uvloop's own tests, fetched into .cache/, on PyLoop
+	@$(PY) tests/peers/run.py $(PEERS_ARGS)
 
 # ---- lint ---------------------------------------------------------------------------------------------
 

@@ -94,6 +94,7 @@ unsafe extern "C" fn tp_clear(o: Obj) -> c_int {
         if !(*h).extras().is_empty() {
             clear(&mut (*h).extras_mut().source_traceback);
             clear(&mut (*h).extras_mut().when_given);
+            clear(&mut (*h).extras_mut().watched);
         }
     }
     0

@@ -10,7 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::handle::{is_native, new_handle};
+use crate::handle::{is_native, new_handle, Handle};
 use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::{fetch, raise_os};
 use crate::py::object::{checked, new_ref, Obj, Raises};
@@ -74,11 +74,15 @@ impl LoopCore {
             });
             Bound::from_owned_ptr(py, fetch(py, made)?.cast())
         };
+        let h: *mut Handle = handle.as_ptr().cast();
+        if !fileobj.is_instance_of::<pyo3::types::PyInt>() {
+            // SAFETY: a native handle, made just above; the object is alive.
+            unsafe { (*h).keep_watched(fileobj.as_ptr()) };
+        }
         if core.is_debug() {
             let stack = fetch(py, core.call_cold(c"extract_stack", &[]))?;
             // SAFETY: a native handle, made just above.
             unsafe {
-                let h: *mut crate::handle::Handle = handle.as_ptr().cast();
                 (*h).set_source_traceback(stack.into_ptr());
             }
         }
@@ -127,7 +131,13 @@ impl LoopCore {
             return Ok(false);
         }
         fetch(py, core.check_fork(py))?;
-        let fd = descriptor(fileobj)?;
+        let fd = match descriptor(fileobj) {
+            // Closed meanwhile: known by what it is, as to the `selectors` module.
+            Err(error) if error.is_instance_of::<PyValueError>(py) => {
+                core.watched_object(fileobj.as_ptr()).ok_or(error)?
+            }
+            other => other?,
+        };
         if let Some(found) = core.forget_waiting(fd, direction) {
             return Ok(found);
         }
@@ -135,6 +145,21 @@ impl LoopCore {
         let found = old.is_some();
         release_cancelled(py, old)?;
         Ok(found)
+    }
+
+    /// The descriptor that `object` had when it was given to be watched.
+    #[cold]
+    fn watched_object(&self, object: Obj) -> Option<RawFd> {
+        self.reactor.with(|r| {
+            let mut rows = r.iter().flat_map(Reactor::iter);
+            let found = rows.find(|(_, _, callbacks)| {
+                callbacks.iter().flatten().any(|&o| {
+                    // SAFETY: the reactor's reference keeps it alive.
+                    unsafe { is_native(o) && (*o.cast::<Handle>()).extras().watched == object }
+                })
+            });
+            found.map(|(fd, ..)| fd)
+        })
     }
 
     /// Stops watching one direction, and cancels the handle.
@@ -236,11 +261,13 @@ impl LoopCore {
         Self::forget(slf, fd, WRITE)
     }
 
-    /// All watched descriptors, for the `_selector` façade.
-    fn _watched(slf: &Bound<'_, Self>) -> PyResult<Vec<Watched>> {
+    /// All watched descriptors, or *only* one, for the `_selector` façade.
+    #[pyo3(signature = (only=None))]
+    fn _watched(slf: &Bound<'_, Self>, only: Option<RawFd>) -> PyResult<Vec<Watched>> {
         let py = slf.py();
         let rows: Vec<(RawFd, u8, [Option<Obj>; 2])> = slf.get().reactor.with(|r| {
             let rows = r.iter().flat_map(Reactor::iter).filter(|(_, events, _)| *events != 0);
+            let rows = rows.filter(|(fd, ..)| only.is_none_or(|only| only == *fd));
             let rows =
                 rows.map(|(fd, events, callbacks)| (fd, events, by_direction(events, callbacks)));
             // SAFETY: alive, as the reactor owns them; the copies are references of their own.

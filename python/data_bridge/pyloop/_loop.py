@@ -163,7 +163,7 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         server: asyncio.AbstractServer | None = None,
     ) -> asyncio.Transport:
         self._ensure_fd_no_transport(sock)
-        if not issubclass(type(sock), socket.socket):
+        if not issubclass(type(sock), _transports.SOCKET):
             # Something that only behaves like one: asyncio's own transport calls its methods.
             return super()._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server
@@ -206,7 +206,7 @@ class PyLoop(_native.LoopCore, _SelectorEventLoop):
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, object] | None = None,
     ) -> asyncio.DatagramTransport:
-        if not issubclass(type(sock), socket.socket):
+        if not issubclass(type(sock), _transports.SOCKET):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
         extra = _transports.extra_of(sock, extra)

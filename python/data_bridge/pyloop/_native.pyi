@@ -733,8 +733,10 @@ class LoopCore:
     def _wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait at most *timeout* seconds (None: for ever) for descriptors: a list of (fd, events). For the `_selector` façade."""
 
-    def _watched(self) -> list[tuple[int, int, asyncio.Handle | None, asyncio.Handle | None]]:
-        """All watched descriptors, for the `_selector` façade."""
+    def _watched(
+        self, only: int | None = None
+    ) -> list[tuple[int, int, asyncio.Handle | None, asyncio.Handle | None]]:
+        """All watched descriptors, or *only* one, for the `_selector` façade."""
 
     def _watch_handles(
         self, fd: int, reader: asyncio.Handle | None, writer: asyncio.Handle | None

@@ -76,16 +76,19 @@ class ReactorSelector(selectors.BaseSelector):
 
     def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
         """What is watched, by descriptor number."""
+        return self._keys()
+
+    def _keys(self, only: int | None = None) -> dict[FileDescriptorLike, selectors.SelectorKey]:
         return {
             fd: selectors.SelectorKey(fd, fd, events, (reader, writer))
-            for fd, events, reader, writer in self._loop._watched()
+            for fd, events, reader, writer in self._loop._watched(only)
         }
 
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         """The key of *fileobj*; KeyError if it is not watched."""
         fd = selectors._fileobj_to_fd(fileobj)  # type: ignore[attr-defined]
         try:
-            return self.get_map()[fd]
+            return self._keys(fd)[fd]
         except KeyError:
             raise KeyError(f"{fileobj!r} is not registered") from None
 

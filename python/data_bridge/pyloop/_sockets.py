@@ -16,7 +16,7 @@ import warnings
 from asyncio import base_events, exceptions, unix_events
 from typing import TYPE_CHECKING, Any
 
-from . import _native
+from . import _native, _transports
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -34,7 +34,7 @@ def check(loop: PyLoop, sock: Any) -> None:
 def is_plain() -> bool:
     """Whether nobody has replaced a method of ``socket.socket`` that the native half leaves out."""
     return all(
-        getattr(socket.socket, name) is getattr(_socket.socket, name)
+        getattr(_transports.SOCKET, name) is getattr(_socket.socket, name)
         for name in ("fileno", "recv", "recv_into", "send")
     )
 

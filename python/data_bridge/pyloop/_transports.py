@@ -24,7 +24,7 @@ from asyncio import (
     trsock,
     unix_events,
 )
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from . import _native
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from ._loop import PyLoop
 
 logger = base_events.logger  # type: ignore[attr-defined]
+
+
+#: The class as it was at import: tests of programs put something else in its place.
+SOCKET: Final = socket.socket
 
 
 def log_reading(transport: Any, what: str) -> None:
@@ -95,7 +99,7 @@ def extra_information(
 ) -> dict[str, object]:
     """Make what ``get_extra_info()`` looks up, for an accepted connection."""
     if sock is None:
-        sock = socket.socket()
+        sock = SOCKET()
         sock.close()
     return {
         "peername": peername,
@@ -106,7 +110,7 @@ def extra_information(
 
 def socket_of(fd: int, family: int, proto: int) -> socket.socket:
     """Make the socket object of an accepted connection, which owns the descriptor from here on."""
-    sock = socket.socket(family, socket.SOCK_STREAM, proto, fileno=fd)
+    sock = SOCKET(family, socket.SOCK_STREAM, proto, fileno=fd)
     sock.setblocking(False)
     return sock
 

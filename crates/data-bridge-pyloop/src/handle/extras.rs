@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 use pyo3::ffi;
 
 use super::Handle;
-use crate::py::object::Obj;
+use crate::py::object::{new_ref, Obj};
 
 /// What only few handles have: references, null or owned.
 pub(crate) struct Extras {
@@ -17,17 +17,19 @@ pub(crate) struct Extras {
     pub(crate) repr: Obj,
     /// The deadline as the caller gave it, when that was no exact float.
     pub(crate) when_given: Obj,
+    /// The object, other than a number, whose descriptor the handle watches.
+    pub(crate) watched: Obj,
 }
 
 impl Extras {
     /// All of them, for the garbage collector.
-    pub(crate) fn references(&self) -> [Obj; 4] {
-        [self.more, self.source_traceback, self.repr, self.when_given]
+    pub(crate) fn references(&self) -> [Obj; 5] {
+        [self.more, self.source_traceback, self.repr, self.when_given, self.watched]
     }
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.references() == [null_mut(); 4]
+        self.references() == [null_mut(); 5]
     }
 }
 
@@ -37,6 +39,7 @@ const NONE: &Extras = &Extras {
     source_traceback: null_mut(),
     repr: null_mut(),
     when_given: null_mut(),
+    watched: null_mut(),
 };
 
 impl Handle {
@@ -80,6 +83,15 @@ impl Handle {
         let old = std::mem::replace(&mut self.extras_mut().source_traceback, traceback);
         // SAFETY: the reference that the handle held.
         unsafe { ffi::Py_XDECREF(old) };
+    }
+
+    /// Has the handle keep the object whose descriptor it watches.
+    ///
+    /// # Safety
+    /// Attached; the handle is new, `watched` is alive.
+    pub(crate) unsafe fn keep_watched(&mut self, watched: Obj) {
+        // SAFETY: the caller's promise.
+        self.extras_mut().watched = unsafe { new_ref(watched) };
     }
 
     /// Gives the handle a text to be shown as.

@@ -24,7 +24,7 @@ use crate::sys;
 use crate::watch::release_watcher;
 
 /// Most connections accepted before others get their turn, whatever the backlog is.
-const MOST: usize = 256;
+const MOST: i64 = 256;
 
 /// A listening socket and what becomes of its connections.
 #[pyclass(frozen, module = "data_bridge.pyloop._native")]
@@ -38,7 +38,7 @@ pub struct Listener {
     #[pyo3(get, name = "_server")]
     server: Py<PyAny>,
     #[pyo3(get, name = "_backlog")]
-    backlog: usize,
+    backlog: i64,
     context: Py<PyAny>,
     fd: RawFd,
     family: i32,
@@ -204,7 +204,7 @@ impl LoopCore {
         protocol_factory: Py<PyAny>,
         sock: Py<PyAny>,
         server: Py<PyAny>,
-        backlog: usize,
+        backlog: i64,
         numbers: (RawFd, i32, i32),
     ) -> PyResult<()> {
         let py = slf.py();
