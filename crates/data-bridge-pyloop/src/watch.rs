@@ -1,6 +1,7 @@
-//! `_add_reader`, `_add_writer` and their removal: what asyncio's `add_reader` and inherited transports call.
+//! `_add_reader`, `_add_writer` and their removal: what asyncio's `add_reader` and its kin call.
 //!
-//! Descriptors may be given as numbers or as objects with `fileno()`, with the errors of the `selectors` module.
+//! Descriptors may be given as numbers or as objects with `fileno()`, with the errors of the `selectors` module. An object is kept
+//! alive while it is watched, and is known by its identity once it is closed.
 
 use std::ffi::c_int;
 use std::os::fd::RawFd;

@@ -1,8 +1,8 @@
 """``PyLoop``: the native core and asyncio's own event loop, and only what the two need to meet.
 
-What runs once per callback, timer or wake-up is native (``_native.LoopCore``); what runs once per
-connection, process or program is inherited from ``asyncio.SelectorEventLoop``. ARCHITECTURE.md has
-the table.
+What runs once per callback, timer, wake-up or message is native (``_native.LoopCore`` and the
+transports); what runs once per server, process or program is inherited from
+``asyncio.SelectorEventLoop``. ARCHITECTURE.md has the table.
 """
 
 from __future__ import annotations

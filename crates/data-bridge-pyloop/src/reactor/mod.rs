@@ -1,9 +1,9 @@
 //! Descriptors that somebody watches, and one wait for all of them.
 //!
 //! Contract: registrations are level-triggered; one that was made by `arm` is edge-triggered and is kept when nobody waits.
-//! An event may be spurious; an error or a hang-up wakes both directions, and a readable event never hides a writable one. A descriptor that was closed without being removed
-//! is forgotten by the kernel: its next registration is made anew. Events carry
-//! a generation, so that a descriptor number used again never receives its predecessor's.
+//! An event may be spurious; an error or a hang-up wakes both directions, and a readable event never hides a writable one. A
+//! descriptor that was closed without being removed is forgotten by the kernel: its next registration is made anew. Events carry a
+//! generation, so that a descriptor number used again never receives its predecessor's.
 //! Plain Rust: the callbacks are an opaque `T`, never run or dropped here.
 
 use std::io;
