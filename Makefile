@@ -64,7 +64,8 @@ run: build $(VENV)/.bench ## build, serve a web application under load on each l
 
 bench: build $(VENV)/.bench ## the whole benchmark suite; writes its tables and plots
 	@$(PY) benchmarks/pyloop/run_all.py $(BENCH_ARGS)
-	$(PY) benchmarks/pyloop/bench_io.py --bars --page benchmarks/pyloop/IO_RESULTS.md
+	$(PY) benchmarks/pyloop/bench_io.py --bars --page benchmarks/pyloop/IO_RESULTS.md \
+	  --json benchmarks/pyloop/results/bench_io.json
 
 # ---- tests --------------------------------------------------------------------------------------------
 

@@ -48,9 +48,9 @@ def command_line() -> str:
     for word in sys.argv[1:]:
         if skip:
             skip = False
-        elif word in ("--json", "--compare", "--output"):
+        elif word in ("--json", "--compare", "--output", "--page"):
             skip = True
-        elif not word.startswith(("--json=", "--compare=", "--output=")):
+        elif not word.startswith(("--json=", "--compare=", "--output=", "--page=")):
             words.append(word)
     return " ".join(words)
 
