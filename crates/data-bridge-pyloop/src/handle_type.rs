@@ -13,6 +13,7 @@ use crate::py::cell::LoopCell;
 use crate::py::errors::entry;
 use crate::py::imports::{ASYNCIO_HANDLE, ASYNCIO_TIMER_HANDLE};
 use crate::py::object::{checked, clear, new_ref, none, Obj, Raised, Raises};
+use crate::py::types::{leak, slot};
 
 /// Handles that die while others are dying: beyond [`DEEPEST`] they wait here, so that a long chain of handles, each held by the
 /// next, does not use up the stack. (PyO3 does not have CPython's own trashcan.)
@@ -369,14 +370,6 @@ pub unsafe fn add_types(module: Obj) -> Raises<()> {
         TIMER_HANDLE.store(timer, Ordering::Relaxed);
     }
     Ok(())
-}
-
-fn leak<T, const N: usize>(table: [T; N]) -> *mut T {
-    Box::leak(Box::new(table)).as_mut_ptr()
-}
-
-fn slot(kind: c_int, value: *mut c_void) -> ffi::PyType_Slot {
-    ffi::PyType_Slot { slot: kind, pfunc: value }
 }
 
 unsafe fn add_type(

@@ -3,7 +3,6 @@
 //! Raw METH_FASTCALL functions, put on the class as method descriptors: they run once per callback. Each has one short way,
 //! open when nobody watches (`mode`), and one long way for everything else.
 
-use std::ffi::CStr;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +16,7 @@ use crate::loop_impl::{mode, LoopCore};
 use crate::py::errors::entry;
 use crate::py::imports::{is_task_step, is_task_wakeup};
 use crate::py::object::{checked, new_ref, none, raise, Obj, Owned, Raised, Raises};
+use crate::py::types::keyword_row;
 use crate::ready_queue::Entry;
 
 /// Modes that close the short way of `call_soon`.
@@ -533,23 +533,10 @@ impl LoopCore {
     }
 }
 
-const fn fast(
-    name: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: doc.as_ptr(),
-    }
-}
-
 /// The raw methods of the class.
 pub fn methods() -> [ffi::PyMethodDef; 5] {
     [
-        fast(
+        keyword_row(
             c"call_soon",
             call_soon,
             c"call_soon($self, callback, *args, context=None)\n--\n\n\
@@ -558,14 +545,14 @@ Run *callback(\\*args)* on the loop in its next iteration, in order of schedulin
 Raises RuntimeError if the loop is closed. Not thread-safe: from other threads use call_soon_threadsafe().\n\
 Source: asyncio.BaseEventLoop.call_soon.",
         ),
-        fast(
+        keyword_row(
             c"call_soon_threadsafe",
             call_soon_threadsafe,
             c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
 Like call_soon(), from any thread; wakes the loop if it sleeps. Callbacks of one thread keep their order.\n\n\
 Raises RuntimeError if the loop is closed. Source: asyncio.BaseEventLoop.call_soon_threadsafe.",
         ),
-        fast(
+        keyword_row(
             c"call_later",
             call_later,
             c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
@@ -574,7 +561,7 @@ A negative delay is already due and keeps its place by deadline. Returns a Timer
 Raises RuntimeError if the loop is closed. Not thread-safe.\n\
 Source: asyncio.BaseEventLoop.call_later.",
         ),
-        fast(
+        keyword_row(
             c"call_at",
             call_at,
             c"call_at($self, when, callback, *args, context=None)\n--\n\n\
@@ -582,7 +569,7 @@ Run *callback(\\*args)* once, when the loop's clock (time(), in seconds) reaches
 Timers run in order of their deadlines, equal deadlines in order of scheduling. Returns a TimerHandle.\n\
 Raises RuntimeError if the loop is closed. Not thread-safe. Source: asyncio.BaseEventLoop.call_at.",
         ),
-        fast(
+        keyword_row(
             c"call_soon_batch",
             call_soon_batch,
             c"call_soon_batch($self, callbacks, *, context=None)\n--\n\n\

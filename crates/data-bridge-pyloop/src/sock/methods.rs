@@ -1,6 +1,5 @@
 //! The loop's methods that make the calls: they check the number of arguments and do nothing else.
 
-use std::ffi::CStr;
 use std::ptr::null_mut;
 
 use pyo3::ffi;
@@ -11,6 +10,7 @@ use super::call_type::create;
 use crate::py::errors::entry;
 use crate::py::imports::cold_socket_function;
 use crate::py::object::{raise, Obj, Owned, Raises};
+use crate::py::types::keyword_row;
 
 /// A call with its arguments: the socket and up to two others.
 unsafe fn make(
@@ -89,78 +89,65 @@ unsafe extern "C" fn send_range(slf: Obj, args: *const Obj, count: isize, _: Obj
     })
 }
 
-const fn row(
-    name: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: doc.as_ptr(),
-    }
-}
-
 /// The raw methods of the class.
 pub fn methods() -> Vec<ffi::PyMethodDef> {
     vec![
-        row(
+        keyword_row(
             c"sock_recv",
             sock_recv,
             c"sock_recv($self, sock, n)\n--\n\n\
 Receive up to *n* bytes from a non-blocking socket; b'' is the end of the stream. A coroutine.\n\n\
 A cancelled call has received nothing. Source: asyncio.AbstractEventLoop.sock_recv.",
         ),
-        row(
+        keyword_row(
             c"sock_recv_into",
             sock_recv_into,
             c"sock_recv_into($self, sock, buf)\n--\n\n\
 Receive into a writable buffer; the number of bytes. A coroutine.\n\n\
 A cancelled call has received nothing. Source: asyncio.AbstractEventLoop.sock_recv_into.",
         ),
-        row(
+        keyword_row(
             c"sock_recvfrom",
             sock_recvfrom,
             c"sock_recvfrom($self, sock, bufsize)\n--\n\n\
 Receive a datagram of up to *bufsize* bytes: (data, address). A coroutine.\n\n\
 Source: asyncio.AbstractEventLoop.sock_recvfrom.",
         ),
-        row(
+        keyword_row(
             c"sock_recvfrom_into",
             sock_recvfrom_into,
             c"sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n\
 Receive a datagram of up to *nbytes* bytes (0: as many as fit) into a writable buffer: (number of bytes, address).\n\
 A coroutine. Source: asyncio.AbstractEventLoop.sock_recvfrom_into.",
         ),
-        row(
+        keyword_row(
             c"sock_sendall",
             sock_sendall,
             c"sock_sendall($self, sock, data)\n--\n\n\
 Send all of a bytes-like object. A coroutine.\n\n\
 After an error or a cancellation nobody knows how much was sent. Source: asyncio.AbstractEventLoop.sock_sendall.",
         ),
-        row(
+        keyword_row(
             c"sock_sendto",
             sock_sendto,
             c"sock_sendto($self, sock, data, address)\n--\n\n\
 Send a datagram to *address*; the number of bytes. A coroutine.\n\n\
 Source: asyncio.AbstractEventLoop.sock_sendto.",
         ),
-        row(
+        keyword_row(
             c"sock_accept",
             sock_accept,
             c"sock_accept($self, sock)\n--\n\n\
 Accept a connection of a listening, non-blocking socket: (connection, address). A coroutine.\n\n\
 The connection is a non-blocking socket. Source: asyncio.AbstractEventLoop.sock_accept.",
         ),
-        row(
+        keyword_row(
             c"_sock_writable",
             sock_writable,
             c"_sock_writable($self, sock, /)\n--\n\nWait until the socket is writable. A coroutine.",
         ),
         #[cfg(target_os = "linux")]
-        row(
+        keyword_row(
             c"_sock_send_range",
             send_range,
             c"_sock_send_range($self, sock, file, offset, count, /)\n--\n\n\

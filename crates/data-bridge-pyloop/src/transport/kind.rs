@@ -10,7 +10,7 @@ use super::base::{self, has, or_none, set, state, Base};
 use crate::py::errors::entry;
 use crate::py::imports;
 use crate::py::object::{clear, none, raise, Obj, Owned, Raised, Raises};
-use crate::py::types::{leak, slot};
+use crate::py::types::{keyword_row, leak, row, slot};
 
 /// A method's result: None, or null with the exception set.
 pub fn done(result: Raises<()>) -> Obj {
@@ -303,35 +303,6 @@ getters! {
     get_protocol_paused(t) => ffi::PyBool_FromLong(has(t, state::FULL).into());
     get_high(t) => ffi::PyLong_FromSize_t((*t).high);
     get_low(t) => ffi::PyLong_FromSize_t((*t).low);
-}
-
-/// A row of the method table.
-pub const fn row(
-    name: &'static CStr,
-    function: ffi::PyCFunction,
-    flags: c_int,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
-        ml_flags: flags,
-        ml_doc: doc.as_ptr(),
-    }
-}
-
-/// A row for a method with keywords.
-pub const fn keyword_row(
-    name: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: doc.as_ptr(),
-    }
 }
 
 /// `__dict__`, as instances of Python classes have it.

@@ -6,7 +6,7 @@ use super::base::{has, state, Base};
 use super::datagram::{datagram, Datagram};
 use super::kind::{
     attribute, common_attributes, common_methods, done, get_eof, get_fd, get_file, getters, given,
-    keyword_row, make_type, methods, one_or_two, reading_methods, row, writing_methods,
+    make_type, methods, one_or_two, reading_methods, writing_methods,
 };
 use super::read_pipe::ReadPipe;
 use super::stream::{self, Stream};
@@ -14,6 +14,7 @@ use super::write_pipe::WritePipe;
 use super::{base, read_pipe, sending, write_pipe, writing};
 use crate::py::errors::entry;
 use crate::py::object::{clear, none, raise, Obj, Raises};
+use crate::py::types::{keyword_row, row};
 
 use std::ffi::{c_int, c_void};
 
